@@ -1,0 +1,51 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+setup: $(INSTALLED) ## make .venv and install the pinned dependencies
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "digits needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[espeak,dev]'
+	@touch $@
+
+sweep: setup ## train baseline and robust over three seeds each and compare them
+	@data=fsdd; \
+	$(BIN)/python -m digits.fsdd || { \
+		[ $$? -eq 3 ] || exit 1; \
+		data=espeak; \
+		echo "==== FSDD CANNOT BE REACHED. Going on with SYNTHETIC VOICES (data=espeak): these are not FSDD figures. ===="; \
+	}; \
+	$(BIN)/python -m digits.train +sweep=compare data=$$data seed=0,1,2 hydra.sweep.dir=outputs/sweep/$$data; \
+	trained=$$?; \
+	$(BIN)/python -m experiments.compare outputs/sweep/$$data && exit $$trained
+
+test: setup lint ## lint, types and tests
+	$(BIN)/python -m pytest
+
+lint: setup ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: setup ## measure the speed of everything that matters
+	$(BIN)/python -m experiments.bench
+
+mic: setup ## hear digits from the microphone
+	$(BIN)/python -m digits.mic
+
+tensorboard: setup ## browse the runs under outputs/
+	$(BIN)/tensorboard --logdir outputs
+
+clean: ## remove the environment and all caches, but no run under outputs/
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help setup sweep test lint bench mic tensorboard clean

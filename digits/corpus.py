@@ -1,0 +1,131 @@
+"""A corpus: the clips of a folder, the hash of their content, and their division into training, validation and test parts."""
+
+import hashlib
+import os
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from digits import audio
+
+FILE_NAME = re.compile(r"(?P<digit>[0-9])_(?P<speaker>.+)_(?P<take>[0-9]+)", re.ASCII)
+TAKES_PER_FOLD = 5  # FSDD's official test part is takes 0-4
+N_FOLDS = 10
+SPLITS = ("official", "take_fold", "speaker", "test_only")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One recorded digit; ``name`` is its path below the corpus's folder, ``blob`` the git blob id of its bytes (hex)."""
+
+    path: Path
+    name: str
+    digit: int
+    speaker: str
+    take: int
+    blob: str
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Clips in the order of their names; tables, runs and metrics carry ``name``."""
+
+    name: str
+    clips: list[Clip]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Indices into a corpus's clips; no clip is in two parts."""
+
+    train: list[int]
+    val: list[int]
+    test: list[int]
+
+
+def cache_folder() -> Path:
+    """Where downloads, synthetic voices and log-mels are kept: ``$DIGITS_CACHE`` or the user's cache folder."""
+    return Path(os.environ.get("DIGITS_CACHE") or platformdirs.user_cache_dir("digits", appauthor=False))
+
+
+def git_blob(content: bytes) -> str:
+    """The id that git gives to a file's content (SHA-1, hex)."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+def read_folder(root: str | Path, name: str) -> Corpus:
+    """List the recordings ``{digit}_{speaker}_{n}.wav|flac|ogg|mp3`` below a folder, nested ones included.
+
+    Raises:
+        ValueError: the folder holds no recording, or one whose name does not parse.
+        FileNotFoundError: there is no such folder.
+    """
+    root = Path(root).expanduser()
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root}: no such folder")
+    paths = (path for path in root.rglob("[!.]*") if path.suffix.lower() in audio.FILE_SUFFIXES)
+    clips = sorted((_clip(path, root) for path in paths), key=lambda clip: clip.name)
+    if not clips:
+        raise ValueError(f"{root}: holds no recording named like 7_george_0.wav ({', '.join(audio.FILE_SUFFIXES)})")
+    return Corpus(name, clips)
+
+
+def _clip(path: Path, root: Path) -> Clip:
+    match = FILE_NAME.fullmatch(path.stem)
+    if match is None:
+        raise ValueError(f"{path}: a recording's name must be {{digit}}_{{speaker}}_{{n}}, like 7_george_0.wav")
+    blob = git_blob(path.read_bytes())
+    return Clip(path, path.relative_to(root).as_posix(), int(match["digit"]), match["speaker"], int(match["take"]), blob)
+
+
+def divide(clips: Sequence[Clip], split: str, fold: int = 0, test_speakers: Collection[str] = ()) -> Parts:
+    """Divide clips into parts; validation always comes out of what the test part leaves.
+
+    Args:
+        split: ``official`` tests on takes 0-4, validates on 5-9 and trains on the rest; ``take_fold`` tests on takes
+            5 * fold .. 5 * fold + 4 and validates on the five after them (after the last fold, on the first);
+            ``speaker`` tests on all clips of ``test_speakers`` and validates on takes 5-9 of the others;
+            ``test_only`` tests on everything.
+
+    Raises:
+        ValueError: an unknown split, fold or speaker, or a part that would be empty.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"data.split must be one of {', '.join(SPLITS)}, got {split}")
+    if split == "test_only":
+        return Parts([], [], list(range(len(clips))))
+    if split == "speaker":
+        tested = [clip.speaker in _known(test_speakers, clips) for clip in clips]
+        validated = [_fold(clip) == 1 for clip in clips]
+    else:
+        if not (0 <= fold < N_FOLDS):
+            raise ValueError(f"data.fold must be 0 to {N_FOLDS - 1}, got {fold}")
+        test_fold = fold if split == "take_fold" else 0
+        tested = [_fold(clip) == test_fold for clip in clips]
+        validated = [_fold(clip) == (test_fold + 1) % N_FOLDS for clip in clips]
+    parts = Parts(
+        train=[i for i in range(len(clips)) if not tested[i] and not validated[i]],
+        val=[i for i in range(len(clips)) if validated[i] and not tested[i]],
+        test=[i for i in range(len(clips)) if tested[i]],
+    )
+    for part, indices in vars(parts).items():
+        if not indices:
+            raise ValueError(
+                f"data.split={split} leaves no clip for {part}: it divides by the number n in {{digit}}_{{speaker}}_{{n}}; "
+                "data.split=test_only tests a trained model on every clip"
+            )
+    return parts
+
+
+def _fold(clip: Clip) -> int:
+    return clip.take // TAKES_PER_FOLD
+
+
+def _known(test_speakers: Collection[str], clips: Sequence[Clip]) -> set[str]:
+    speakers = {clip.speaker for clip in clips}
+    if not test_speakers or not speakers.issuperset(test_speakers):
+        raise ValueError(f"data.test_speakers must name some of {', '.join(sorted(speakers))}, got {list(test_speakers)}")
+    return set(test_speakers)

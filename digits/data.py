@@ -1,0 +1,227 @@
+"""Log-mels of a corpus, computed once and kept on disk, and the LightningDataModule that serves them."""
+
+import hashlib
+import io
+import json
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler, TensorDataset
+
+from digits import audio, conditions, corpus, espeak, fsdd
+from digits.conditions import Effects
+from digits.corpus import Clip, Corpus, Parts
+from digits.features import FrontEnd
+
+CHUNK = 16  # clips a batch of the front end: larger ones fall out of the processor's cache and take up to three times as long
+
+
+def log_mels(clips: Sequence[Clip], front_end: dict[str, Any], effects: Effects | None = None, seed: int = 0) -> Tensor:
+    """Log-mels of clips, from the cache where it has them.
+
+    Args:
+        front_end: arguments of :class:`digits.features.FrontEnd`.
+        effects: a condition (:mod:`digits.conditions`) to put the waveforms into first, at the front end's sample rate.
+        seed: of that condition's randomness.
+
+    Returns:
+        Shape (len(clips), 1, n_mels, frames), float32, dB.
+
+    Raises:
+        ValueError: a clip that cannot be read or holds no sound, by its path.
+    """
+    path = corpus.cache_folder() / "log_mels" / f"{_cache_key(clips, front_end, effects or {}, seed)}.npy"
+    cached = _load(path)
+    if cached is None:
+        cached = torch.cat(list(_compute(clips, FrontEnd(**front_end), effects or {}, seed)))
+        _save(path, cached)
+    return cached
+
+
+def _compute(clips: Sequence[Clip], front_end: FrontEnd, effects: Effects, seed: int) -> Iterator[Tensor]:
+    for start in range(0, len(clips), CHUNK):
+        yield front_end([_read(clip, front_end.sample_rate, effects, seed) for clip in clips[start : start + CHUNK]])
+
+
+def _read(clip: Clip, sample_rate: int, effects: Effects, seed: int) -> tuple[Tensor, int]:
+    waveform, own_rate = audio.read(clip.path)
+    if not effects:
+        return waveform, own_rate
+    waveform = audio.resample(waveform, own_rate, sample_rate)
+    return conditions.apply(waveform, sample_rate, effects, f"{clip.name} {seed}"), sample_rate
+
+
+@cache
+def _code_digest() -> str:
+    """Changed code makes other log-mels, so it is part of the key."""
+    modules = ("audio", "features", "conditions")
+    return hashlib.sha256(b"".join((Path(__file__).parent / f"{name}.py").read_bytes() for name in modules)).hexdigest()
+
+
+def _cache_key(clips: Sequence[Clip], front_end: dict[str, Any], effects: Effects, seed: int) -> str:
+    content = [(clip.name, clip.blob) for clip in clips]
+    settings = json.dumps([_code_digest(), content, front_end, effects, seed], sort_keys=True)
+    return hashlib.sha256(settings.encode()).hexdigest()[:24]
+
+
+def _load(path: Path) -> Tensor | None:
+    """A cache file's tensor, or None where there is none or its checksum says that it is damaged."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    digest, payload = content[:32], memoryview(content)[32:]
+    if hashlib.sha256(payload).digest() != digest:
+        warnings.warn(f"{path}: damaged, computed again", stacklevel=2)
+        return None
+    return torch.from_numpy(numpy.load(io.BytesIO(payload), allow_pickle=False))
+
+
+def _save(path: Path, tensor: Tensor) -> None:
+    """Write under another name and rename, so that parallel jobs see a whole file or none."""
+    payload = io.BytesIO()
+    numpy.save(payload, tensor.numpy())
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
+            temporary = file.name
+            file.write(hashlib.sha256(payload.getbuffer()).digest())
+            file.write(payload.getbuffer())
+        Path(temporary).replace(path)
+    except OSError as error:  # a full disk costs time on the next run, not this one
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+        warnings.warn(f"{path}: log-mels not kept ({error})", stacklevel=2)
+
+
+class EpochBatches(Sampler[list[int]]):
+    """Shuffled batches whose order depends on seed and epoch alone, so that a resumed run sees what an unbroken one would."""
+
+    def __init__(self, length: int, batch_size: int, seed: int) -> None:
+        self.length, self.batch_size, self.seed, self.epoch = length, min(batch_size, length), seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = torch.randperm(self.length, generator=torch.Generator().manual_seed(self.seed * 100_003 + self.epoch))
+        for batch in range(len(self)):
+            yield order[batch * self.batch_size : (batch + 1) * self.batch_size].tolist()
+
+    def __len__(self) -> int:
+        return self.length // self.batch_size  # an incomplete last batch is dropped
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """The test clips in one condition: log-mels (clips, 1, n_mels, frames)."""
+
+    condition: str
+    log_mel: Tensor
+
+
+class DigitsDataModule(lightning.LightningDataModule):
+    """Serves (log_mel, label) batches of one corpus: a training, a validation and, for each condition, a test loader.
+
+    Everything lives in memory as tensors; there are no worker processes to start.
+
+    Args:
+        source: ``fsdd``, ``espeak`` or ``folder``.
+        root: the corpus's folder; for ``fsdd`` null searches the usual places.
+        split, fold, test_speakers: see :func:`digits.corpus.divide`.
+        front_end: arguments of :class:`digits.features.FrontEnd`.
+        test_conditions: name -> effects (:mod:`digits.conditions`) for the test clips; ``clean`` has none.
+        train_effects: effects for the training clips; empty trains on them as they are.
+        train_copies: how often each training clip is taken, with other random numbers.
+        batch_size: of training.
+        seed: of the order of the batches and of ``train_effects``. The test conditions are the same for every seed.
+    """
+
+    def __init__(
+        self,
+        source: str = "fsdd",
+        root: str | None = None,
+        split: str = "official",
+        fold: int = 0,
+        test_speakers: Sequence[str] = (),
+        front_end: dict[str, Any] | None = None,
+        test_conditions: dict[str, Effects] | None = None,
+        train_effects: Effects | None = None,
+        train_copies: int = 1,
+        batch_size: int = 100,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(logger=False)
+        self.front_end = front_end or {}
+        self.conditions = {"clean": {}} if test_conditions is None else test_conditions
+
+    def _load_corpus(self) -> Corpus:
+        source, root = self.hparams["source"], self.hparams["root"]
+        if source == "fsdd":
+            return fsdd.load(root)
+        if source == "espeak":
+            return espeak.load()
+        if source != "folder":
+            raise ValueError(f"data.source must be fsdd, espeak or folder, got {source}")
+        if root is None:
+            raise ValueError("data=folder needs data.root=FOLDER, the folder of your recordings")
+        return corpus.read_folder(root, f"folder-{Path(root).resolve().name}")
+
+    @property
+    def split(self) -> str:
+        """The split's name in tables: ``official``, ``take_fold-3``, ``speaker-george``, ``test_only``."""
+        details = {"take_fold": [str(self.hparams["fold"])], "speaker": self.hparams["test_speakers"]}
+        return "-".join([self.hparams["split"], *details.get(self.hparams["split"], [])])
+
+    def setup(self, stage: str) -> None:
+        if hasattr(self, "corpus"):
+            return
+        hparams = self.hparams
+        self.corpus: Corpus = self._load_corpus()
+        clips = self.corpus.clips
+        self.parts: Parts = corpus.divide(clips, hparams["split"], hparams["fold"], hparams["test_speakers"])
+        labels = torch.tensor([clip.digit for clip in clips])
+        log_mel = log_mels(clips, self.front_end)
+        self.test_clips = [clips[i] for i in self.parts.test]
+        self.test_labels = labels[self.parts.test]
+        self.test_sets = [
+            TestSet(name, log_mels(self.test_clips, self.front_end, effects) if effects else log_mel[self.parts.test])
+            for name, effects in self.conditions.items()
+        ]
+        self.val_set = TensorDataset(log_mel[self.parts.val], labels[self.parts.val])
+        train_labels = labels[self.parts.train].repeat(hparams["train_copies"])
+        self.train_set = TensorDataset(self._train_log_mels(log_mel), train_labels)
+
+    def _train_log_mels(self, clean: Tensor) -> Tensor:
+        effects, copies = self.hparams["train_effects"], range(self.hparams["train_copies"])
+        if not effects:
+            return clean[self.parts.train].repeat(len(copies), 1, 1, 1)
+        clips = [self.corpus.clips[i] for i in self.parts.train]
+        seed = self.hparams["seed"] * len(copies)
+        return torch.cat([log_mels(clips, self.front_end, effects, seed + copy) for copy in copies])
+
+    def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
+        batches = EpochBatches(len(self.train_set), self.hparams["batch_size"], self.hparams["seed"])
+        return DataLoader(self.train_set, sampler=batches, batch_size=None)
+
+    def val_dataloader(self) -> list[DataLoader[tuple[Tensor, ...]]] | DataLoader[tuple[Tensor, ...]]:
+        return _in_order(self.val_set) if self.parts.val else []
+
+    def test_dataloader(self) -> list[DataLoader[tuple[Tensor, ...]]]:
+        return [_in_order(TensorDataset(test.log_mel, self.test_labels)) for test in self.test_sets]
+
+
+def _in_order(dataset: TensorDataset, batch_size: int = 300) -> DataLoader[tuple[Tensor, ...]]:
+    batches = [list(range(start, min(start + batch_size, len(dataset)))) for start in range(0, len(dataset), batch_size)]
+    return DataLoader(dataset, sampler=batches, batch_size=None)

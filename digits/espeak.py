@@ -1,0 +1,120 @@
+"""A corpus of synthetic voices: ten digits by espeak-ng in many accents, voices, rates and pitches.
+
+The engine depends on what it has said before, but repeats itself to the byte in a fresh process that says the same in the same
+order; so the corpus is always made whole, in a process of its own (``python -m digits.espeak FOLDER``), and kept in the user's
+cache folder.
+"""
+
+import ctypes
+import hashlib
+import importlib.util
+import random
+import subprocess
+import sys
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+from digits.corpus import Corpus, cache_folder, read_folder
+
+SAMPLE_RATE = 22_050  # Hz, espeak-ng's own
+WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+VOICES = (  # accent + variant of the vocal tract; four women's among them
+    "en-us+m1",
+    "en-us+f2",
+    "en-us+m7",
+    "en-us-nyc+m3",
+    "en-us-nyc+f4",
+    "en-gb-x-rp+m2",
+    "en-gb-x-rp+f1",
+    "en-gb-scotland+m4",
+    "en-gb-x-gbclan+m5",
+    "en-gb-x-gbclan+f5",
+    "en-gb-x-gbcwmd+m6",
+    "en-029+m8",
+)
+TAKES = 50  # as in FSDD, so that the same splits apply
+RATES_WPM = (110, 230)
+PITCHES = (15, 85)  # of 0-99, around each variant's own
+SEED = 0
+
+INSTALL = "synthetic voices need espeak-ng: pip install 'digits[espeak]'"
+
+_OUTPUT_SYNCHRONOUS, _DO_NOT_EXIT, _UTF8 = 2, 0x8000, 1
+_RATE, _PITCH = 1, 3
+_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+
+
+def load() -> Corpus:
+    """The synthetic corpus, made on first use (a few seconds).
+
+    Raises:
+        ValueError: espeakng-loader is not installed, or the synthesiser failed.
+    """
+    if importlib.util.find_spec("espeakng_loader") is None:
+        raise ValueError(INSTALL)
+    recipe = repr((WORDS, VOICES, TAKES, RATES_WPM, PITCHES, SEED, version("espeakng-loader")))
+    folder = cache_folder() / f"espeak-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".espeak-") as scratch:
+            clips = Path(scratch) / "clips"
+            child = subprocess.run([sys.executable, "-m", "digits.espeak", str(clips)], capture_output=True, text=True, check=False)
+            if child.returncode:
+                raise ValueError(f"espeak-ng failed: {child.stderr.strip().splitlines()[-1:]}")
+            try:
+                clips.rename(folder)
+            except OSError:  # another job was faster
+                if not folder.is_dir():
+                    raise
+    return read_folder(folder, "espeak")
+
+
+class Synthesizer:
+    """espeak-ng's library; one a process, since its state is global."""
+
+    def __init__(self) -> None:
+        import espeakng_loader
+
+        self._library = ctypes.CDLL(espeakng_loader.get_library_path())
+        data_path = espeakng_loader.get_data_path().encode()
+        rate = self._library.espeak_Initialize(_OUTPUT_SYNCHRONOUS, 0, data_path, _DO_NOT_EXIT)
+        assert rate == SAMPLE_RATE, rate
+        self._samples = bytearray()
+        self._callback = _CALLBACK(self._collect)  # a reference must live as long as the library may call it
+        self._library.espeak_SetSynthCallback(self._callback)
+
+    def _collect(self, samples: object, count: int, events: object) -> int:
+        if samples and count:
+            self._samples += ctypes.string_at(samples, 2 * count)  # type: ignore[arg-type]
+        return 0
+
+    def say(self, text: str, voice: str, rate_wpm: int, pitch: int) -> bytes:
+        """Little-endian 16-bit samples at :data:`SAMPLE_RATE`."""
+        if self._library.espeak_SetVoiceByName(voice.encode()) != 0:
+            raise ValueError(f"espeak-ng has no voice {voice}")
+        self._library.espeak_SetParameter(_RATE, rate_wpm, 0)
+        self._library.espeak_SetParameter(_PITCH, pitch, 0)
+        self._samples.clear()
+        encoded = text.encode() + b"\0"
+        self._library.espeak_Synth(encoded, len(encoded), 0, 0, 0, _UTF8, None, None)
+        return bytes(self._samples)
+
+
+def generate(folder: Path) -> None:
+    """Write the whole corpus as 16-bit wav files into a new folder."""
+    import numpy
+    import soundfile
+
+    folder.mkdir()
+    synthesizer, draw = Synthesizer(), random.Random(SEED)
+    for voice in VOICES:
+        for digit, word in enumerate(WORDS):
+            for take in range(TAKES):
+                samples = synthesizer.say(word, voice, draw.randint(*RATES_WPM), draw.randint(*PITCHES))
+                path = folder / f"{digit}_{voice.replace('+', '-')}_{take}.wav"
+                soundfile.write(path, numpy.frombuffer(samples, dtype="<i2"), SAMPLE_RATE)
+
+
+if __name__ == "__main__":
+    generate(Path(sys.argv[1]))

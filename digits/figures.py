@@ -1,0 +1,35 @@
+"""Pictures, for TensorBoard and for reports; made without a screen."""
+
+from collections.abc import Sequence
+
+import numpy
+from matplotlib.figure import Figure
+from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
+from torch import Tensor
+
+
+def confusion(labels: Sequence[int], predicted: Sequence[int], title: str) -> Figure:
+    """Confusion matrix over the ten digits, rows the spoken and columns the recognised one."""
+    figure = Figure(figsize=(5, 4.6), layout="constrained")
+    matrix = confusion_matrix(labels, predicted, labels=range(10))
+    axes = figure.subplots()
+    display = ConfusionMatrixDisplay(matrix, display_labels=range(10))
+    display.plot(ax=axes, cmap="Blues", colorbar=False, values_format="d")
+    for text in numpy.asarray(display.text_).flat:
+        text.set_text("" if text.get_text() == "0" else text.get_text())
+    axes.set(title=title, xlabel="recognised", ylabel="spoken")
+    return figure
+
+
+def before_and_after(before: Tensor, after: Tensor, labels: Tensor) -> Figure:
+    """Pairs of log-mels, (clips, 1, n_mels, frames) each: above as the front end made them, below as training sees them."""
+    figure = Figure(figsize=(2.6 * len(before), 4.4), layout="constrained")
+    grid = figure.subplots(2, len(before), sharex=True, sharey=True, squeeze=False)
+    for column, (clean, augmented, label) in enumerate(zip(before, after, labels, strict=True)):
+        for axes, log_mel in zip(grid[:, column], (clean, augmented), strict=True):
+            axes.imshow(log_mel[0], origin="lower", aspect="auto", cmap="magma", vmin=clean.min(), vmax=clean.max())
+        grid[0, column].set_title(f"“{int(label)}”")
+        grid[1, column].set_xlabel("frame (10 ms)")
+    grid[0, 0].set_ylabel("before\nmel band")
+    grid[1, 0].set_ylabel("as trained on\nmel band")
+    return figure

@@ -1,0 +1,53 @@
+"""Recognise the digit in each of some audio files: ``python -m digits.predict FILE...``."""
+
+import argparse
+import csv
+import sys
+
+OUTPUTS = "outputs"
+PREFER = ("robust", "baseline")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m digits.predict",
+        description="Recognise the spoken digit in each file: any format that libsndfile reads, any sample rate, mono or stereo.",
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE")
+    parser.add_argument("--csv", action="store_true", help="print path,digit,probability with a header")
+    parser.add_argument("--ckpt-path", help=f"checkpoint to use (default: the best below {OUTPUTS}/)")
+    options = parser.parse_args(arguments)
+
+    import torch  # here, so that --help is quick
+
+    from digits import audio, checkpoint
+    from digits.recognizer import Recognizer
+
+    torch.set_num_threads(1)  # for one clip at a time, a second thread only costs
+    try:
+        ckpt_path = options.ckpt_path or checkpoint.find_best(OUTPUTS, PREFER)
+        recognizer = Recognizer.load(ckpt_path)
+    except (ValueError, OSError) as error:
+        print(f"digits.predict: {error}", file=sys.stderr)
+        return 1
+    print(f"model: {ckpt_path}", file=sys.stderr)
+    table = csv.writer(sys.stdout, lineterminator="\n")
+    if options.csv:
+        table.writerow(["path", "digit", "probability"])
+    failed = False
+    for path in options.files:
+        try:
+            prediction = recognizer(*audio.read(path))
+        except (ValueError, OSError) as error:
+            print(f"digits.predict: {error}", file=sys.stderr)
+            failed = True
+            continue
+        if options.csv:
+            table.writerow([path, prediction.digit, f"{prediction.probability:.4f}"])
+        else:
+            print(f"{path}: {prediction.digit}  {prediction.probability:.1%}")
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

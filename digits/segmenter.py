@@ -1,0 +1,151 @@
+"""Finds words in a stream, block by block; what it cuts out goes through the front end like any recording of one word."""
+
+from collections import deque
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from digits import audio
+
+SMOOTHING = 3  # level frames; evens out the pulses of a low voice
+QUIETEST_DB = -75.0  # the floor is never taken to be lower: digital silence would make any dither a word
+
+
+@dataclass(frozen=True)
+class Word:
+    """A stretch of sound that may be a word; times in seconds of the stream."""
+
+    start_s: float
+    end_s: float
+    decided_s: float  # by when its end was certain
+    waveform: Tensor  # (samples,), the sound with some of the silence around it
+    sample_rate: int
+
+
+class Segmenter:
+    """A word begins when the level rises above the noise floor and ends when it has stayed below for ``hang_ms``.
+
+    The floor is the lowest level of the last ``floor_s`` seconds. Levels are those of :func:`digits.audio.frame_levels` and are
+    judged frame by frame, so the result does not depend on how the stream is cut into blocks.
+
+    Args:
+        sample_rate: of the stream, Hz.
+        onset_db: above the floor begins a word.
+        release_db: above the floor a word goes on.
+        range_db: below its own loudest frame a word ends too, in a room that rings.
+        hang_ms: of quiet end a word; longer than the closure of the /k/ in "six".
+        min_ms: shorter sounds are clicks.
+        max_ms: longer sounds are no single words.
+        margin_ms: of sound handed over before and after the word.
+        floor_s: memory of the noise floor.
+        warm_up_ms: of the stream that is heard before the floor is first judged.
+    """
+
+    def __init__(
+        self,
+        sample_rate: int,
+        onset_db: float = 10.0,
+        release_db: float = 6.0,
+        range_db: float = 35.0,
+        hang_ms: float = 200.0,
+        min_ms: float = 80.0,
+        max_ms: float = 1500.0,
+        margin_ms: float = 150.0,
+        floor_s: float = 2.0,
+        warm_up_ms: float = 300.0,
+    ) -> None:
+        if release_db > onset_db:
+            raise ValueError(f"segmenter.release_db must be at most onset_db = {onset_db}, got {release_db}")
+        self.sample_rate = sample_rate
+        self.onset_db, self.release_db, self.range_db = onset_db, release_db, range_db
+        self.hang, self.min_length, self.max_length, self.margin, self.warm_up = (
+            round(ms / 1000 / audio.LEVEL_HOP_S) for ms in (hang_ms, min_ms, max_ms, margin_ms, warm_up_ms)
+        )
+        self.hop, self.window = round(audio.LEVEL_HOP_S * sample_rate), round(audio.LEVEL_WINDOW_S * sample_rate)
+        self._floor_frames = round(floor_s / audio.LEVEL_HOP_S)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the stream and start at second 0."""
+        self._samples = torch.empty(0)
+        self._first_sample = 0  # position in the stream of _samples[0]
+        self._levelled = self._judged = 0  # frames
+        self._recent: deque[float] = deque(maxlen=SMOOTHING)
+        self._pending: list[float] = []  # smoothed levels not judged yet
+        self._history: deque[float] = deque(maxlen=self._floor_frames)
+        self._onset: int | None = None  # frame at which the current word began
+        self._last_active = self._previous_end = 0
+        self._peak_db = QUIETEST_DB
+        self._overlong = False  # a sound without end goes on
+
+    @property
+    def level_db(self) -> float:
+        """The latest level."""
+        return self._recent[-1] if self._recent else audio.LEVEL_FLOOR_DB
+
+    @property
+    def floor_db(self) -> float:
+        """The current noise floor."""
+        return max(QUIETEST_DB, min(self._history, default=QUIETEST_DB))
+
+    def feed(self, block: Tensor) -> list[Word]:
+        """Take the next samples, shape (samples,), and return the words that end in them."""
+        self._samples = torch.cat([self._samples, block])
+        words = []
+        for level in audio.frame_levels(self._samples[self._levelled * self.hop - self._first_sample :], self.sample_rate).tolist():
+            self._recent.append(level)
+            self._pending.append(sum(self._recent) / len(self._recent))
+            self._levelled += 1
+            if self._levelled >= self.warm_up:
+                words += self._judge_pending()
+        self._forget()
+        return words
+
+    def flush(self) -> list[Word]:
+        """The stream has ended: return the words that were still going on."""
+        words = self._judge_pending()
+        return words if self._onset is None else words + self._finish()
+
+    def _judge_pending(self) -> list[Word]:
+        if self._judged == 0:  # the floor of the warm-up holds from its first frame
+            self._history.extend(self._pending)
+        words = [word for level in self._pending for word in self._judge(level)]
+        self._pending.clear()
+        return words
+
+    def _judge(self, level: float) -> list[Word]:
+        frame, self._judged = self._judged, self._judged + 1
+        self._history.append(level)
+        above_floor = level - self.floor_db
+        if self._onset is None:
+            self._overlong &= above_floor >= self.release_db
+            if above_floor >= self.onset_db and not self._overlong:
+                self._onset, self._last_active, self._peak_db = frame, frame, level
+            return []
+        self._peak_db = max(self._peak_db, level)
+        if above_floor >= self.release_db and level >= self._peak_db - self.range_db:
+            self._last_active = frame
+        if frame - self._onset >= self.max_length:
+            self._onset, self._overlong, self._previous_end = None, True, frame
+            return []
+        return self._finish() if frame - self._last_active >= self.hang else []
+
+    def _finish(self) -> list[Word]:
+        assert self._onset is not None
+        onset, end = self._onset, self._last_active + 1
+        first = max(onset - self.margin, self._previous_end) * self.hop - self._first_sample
+        last = (end - 1 + self.margin) * self.hop + self.window - self._first_sample
+        self._onset, self._previous_end = None, end
+        if end - onset < self.min_length:
+            return []
+        frame_s = self.hop / self.sample_rate
+        waveform = self._samples[max(0, first) : last].clone()
+        return [Word(onset * frame_s, end * frame_s, self._levelled * frame_s, waveform, self.sample_rate)]
+
+    def _forget(self) -> None:
+        """Drop what no word can need any more, once a second: each time copies the rest."""
+        needed = (self._judged - self.max_length - self.margin - self.hang) * self.hop
+        if needed - self._first_sample > self.sample_rate:
+            self._samples = self._samples[needed - self._first_sample :].clone()
+            self._first_sample = needed

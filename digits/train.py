@@ -1,0 +1,202 @@
+"""Train, test and record one run (``python -m digits.train``), or many (``-m``, ``+sweep=``)."""
+
+import logging
+import sys
+import time
+import traceback
+import warnings
+from pathlib import Path
+from typing import Any
+
+import hydra
+import lightning
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from digits import checkpoint, entry, results
+from digits.classifier import DigitClassifier
+from digits.dashboard import EpochLines
+from digits.data import DigitsDataModule
+
+log = logging.getLogger(__name__)
+
+FILES = ("best.ckpt", "last.ckpt", "metrics.json", "predictions.csv", "error.txt", "events.out.tfevents.*", "hparams.yaml")
+QUIET = (  # hints of Lightning's for larger data than ours, which lives in memory
+    ".*does not have many workers.*",
+    ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
+    ".*Checkpoint directory .* exists and is not empty.*",
+)
+
+
+@hydra.main(version_base="1.3", config_path=entry.CONF, config_name="train")
+def main(cfg: DictConfig) -> float | None:
+    """One job; returns its best validation accuracy, for sweepers that optimise."""
+    run_dir = Path(cfg.run_dir)
+    if cfg.resume and (metrics := results.finished(run_dir, cfg)):
+        log.info("%s: finished before, kept", run_dir)
+        return metrics["val/acc"]
+    try:
+        return train(cfg)["val/acc"]
+    except BaseException as error:  # a sweep goes on with its other runs; this one's end stays readable beside them
+        (run_dir / "error.txt").write_text(traceback.format_exc())
+        if isinstance(error, Exception):
+            log.error("%s: failed: %s", run_dir, entry.explain(error))
+        raise
+
+
+def train(cfg: DictConfig) -> dict[str, Any]:
+    """Build, fit, validate and test on the best checkpoint; writes ``metrics.json`` last and returns its content.
+
+    Raises:
+        ValueError, OSError: a setting, a file of the corpus or a checkpoint that cannot be used, named in the message.
+    """
+    for message in QUIET:
+        warnings.filterwarnings("ignore", message)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    run_dir = Path(cfg.run_dir)
+    ckpt_path = _start(run_dir, cfg)
+    log.info("%s on %s, seed %d -> %s", cfg.name, cfg.data.source, cfg.seed, run_dir)
+
+    lightning.seed_everything(cfg.seed, workers=True, verbose=False)
+    in_terminal = sys.stdout.isatty()
+    data: DigitsDataModule = instantiate(cfg.data)
+    classifier: DigitClassifier = instantiate(cfg.classifier)
+    trainer: lightning.Trainer = instantiate(cfg.trainer, enable_progress_bar=in_terminal)
+    if not in_terminal:
+        trainer.callbacks.append(EpochLines())  # type: ignore[attr-defined]
+    data.setup("fit")
+    hparams = _hparams(cfg, data)
+    for logger in trainer.loggers:
+        logger.log_hyperparams(hparams)
+
+    started = time.perf_counter()
+    if cfg.fit:
+        trainer.fit(classifier, data, ckpt_path=ckpt_path, weights_only=True)
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+    training = {
+        "parameters": sum(parameter.numel() for parameter in classifier.network.parameters()),
+        "epochs": trainer.current_epoch if cfg.fit else 0,
+        "train_s": round(time.perf_counter() - started, 2) if cfg.fit else 0.0,
+    }
+    scores = _evaluate(trainer, classifier, data, "best" if cfg.fit else ckpt_path)
+    predictions = _predictions(data, classifier)
+    metrics = _metrics(cfg, data, scores, predictions) | training
+    for logger in trainer.loggers:
+        shown = {name: value for name, value in metrics.items() if name.startswith(("val/acc", "test/acc")) and value is not None}
+        logger.log_hyperparams(hparams, shown)
+        logger.finalize("success")
+    results.write_predictions(run_dir / "predictions.csv", predictions)
+    results.write_metrics(run_dir / "metrics.json", metrics)
+    log.info("  test/acc %.4f (%d/%d)", metrics["test/acc"], metrics["test/correct"], metrics["test/total"])
+    return metrics
+
+
+def _evaluate(
+    trainer: lightning.Trainer, classifier: DigitClassifier, data: DigitsDataModule, ckpt_path: str | None
+) -> dict[str, float]:
+    scores: dict[str, float] = {}
+    if data.parts.val:
+        scores |= trainer.validate(classifier, data, ckpt_path=ckpt_path, weights_only=True, verbose=False)[0]
+    for condition_scores in trainer.test(classifier, data, ckpt_path=ckpt_path, weights_only=True, verbose=False):
+        scores |= condition_scores
+    return scores
+
+
+def _start(run_dir: Path, cfg: DictConfig) -> str | None:
+    """Prepare the run's folder and return the checkpoint to go on from, if any."""
+    ckpt_path = cfg.ckpt_path
+    if ckpt_path is None and cfg.resume and (run_dir / "last.ckpt").is_file():
+        ckpt_path = str(run_dir / "last.ckpt")
+    if ckpt_path is not None:
+        trained = checkpoint.read(ckpt_path)
+        if cfg.fit:
+            _must_match(cfg, trained, ckpt_path)
+        else:
+            _adopt(cfg, trained)
+    elif not cfg.fit:
+        raise ValueError("fit=false evaluates a trained model: it needs ckpt_path=.../best.ckpt")
+    run_dir.mkdir(parents=True, exist_ok=True)
+    for pattern in FILES:  # of an earlier run of the same name
+        for path in run_dir.glob(pattern):
+            if ckpt_path is None or path.resolve().parent != Path(ckpt_path).resolve().parent:
+                path.unlink()
+    return ckpt_path
+
+
+def _settings(cfg: DictConfig) -> dict[str, Any]:
+    resolved: Any = OmegaConf.to_container(cfg, resolve=True)
+    classifier, front_end = resolved["classifier"], resolved["data"]["front_end"]
+    return {"experiment": cfg.name, "model": classifier["network"], "data.front_end": front_end}
+
+
+def _trained_settings(trained: dict[str, Any]) -> dict[str, Any]:
+    hparams = trained["hyper_parameters"]
+    front_end = trained["datamodule_hyper_parameters"].get("front_end")
+    return {"experiment": hparams["run"]["experiment"], "model": hparams["network"], "data.front_end": front_end}
+
+
+def _must_match(cfg: DictConfig, trained: dict[str, Any], ckpt_path: str) -> None:
+    wanted = _settings(cfg)
+    for name, value in _trained_settings(trained).items():
+        if value != wanted[name]:
+            raise ValueError(f"{ckpt_path} was trained with {name} = {value}, this run has {wanted[name]}: give the same")
+
+
+def _adopt(cfg: DictConfig, trained: dict[str, Any]) -> None:
+    """Evaluate a checkpoint as what it is: with its own network, front end, name and seed."""
+    hparams = trained["hyper_parameters"]
+    with open_dict(cfg):
+        cfg.name, cfg.seed, cfg.model = hparams["run"]["experiment"], hparams["run"]["seed"], hparams["network"]
+        cfg.data.front_end = trained["datamodule_hyper_parameters"].get("front_end")
+        cfg.classifier.run = hparams["run"]
+
+
+def _predictions(data: DigitsDataModule, classifier: DigitClassifier) -> list[dict[str, Any]]:
+    rows = []
+    for condition, logits in classifier.test_logits.items():
+        probabilities, predicted = torch.cat(logits).softmax(dim=1).max(dim=1)
+        for clip, digit, probability in zip(data.test_clips, predicted.tolist(), probabilities.tolist(), strict=False):
+            row = {"condition": condition, "clip": clip.name, "speaker": clip.speaker, "digit": clip.digit}
+            rows.append(row | {"predicted": digit, "probability": round(probability, 4)})
+    return rows
+
+
+def _metrics(
+    cfg: DictConfig, data: DigitsDataModule, scores: dict[str, float], predictions: list[dict[str, Any]]
+) -> dict[str, Any]:
+    clean = [row["predicted"] == row["digit"] for row in predictions if row["condition"] == "clean"]
+    return {
+        "experiment": cfg.name,
+        "corpus": data.corpus.name,
+        "split": data.split,
+        "seed": cfg.seed,
+        "val/acc": scores.get("val/acc"),
+        "test/acc": sum(clean) / len(clean) if clean else None,
+        "test/correct": sum(clean),
+        "test/total": len(clean),
+        **{name: value for name, value in scores.items() if name.startswith("test/acc_")},
+        "trained_on": cfg.classifier.run.corpus,
+        "ckpt_path": None if cfg.fit else str(cfg.ckpt_path),
+        "config": results.config_digest(cfg),
+        **results.environment(),
+    }
+
+
+def _hparams(cfg: DictConfig, data: DigitsDataModule) -> dict[str, Any]:
+    settings: Any = OmegaConf.to_container(cfg, resolve=True)
+    return {
+        "experiment": cfg.name,
+        "corpus": data.corpus.name,
+        "split": data.split,
+        "seed": cfg.seed,
+        "max_epochs": cfg.trainer.max_epochs,
+        **{f"model/{name}": str(value) for name, value in settings["model"].items()},
+        **{f"augment/{name}": value for name, value in settings["augment"].items()},
+        **{name: settings["classifier"][name] for name in ("learning_rate", "weight_decay", "label_smoothing")},
+    }
+
+
+if __name__ == "__main__":
+    entry.run(main, "digits.train")
