@@ -25,7 +25,7 @@ sweep: setup ## train baseline and robust over three seeds each and compare them
 	}; \
 	$(BIN)/python -m digits.train +sweep=compare data=$$data seed=0,1,2 hydra.sweep.dir=outputs/sweep/$$data; \
 	trained=$$?; \
-	$(BIN)/python -m experiments.compare outputs/sweep/$$data && exit $$trained
+	$(BIN)/python experiments/compare.py outputs/sweep/$$data && exit $$trained
 
 test: setup lint ## lint, types and tests
 	$(BIN)/python -m pytest
@@ -36,7 +36,7 @@ lint: setup ## ruff and mypy
 	$(BIN)/mypy
 
 bench: setup ## measure the speed of everything that matters
-	$(BIN)/python -m experiments.bench
+	$(BIN)/python experiments/bench.py
 
 mic: setup ## hear digits from the microphone
 	$(BIN)/python -m digits.mic

@@ -32,7 +32,7 @@ class DigitClassifier(lightning.LightningModule):
         self,
         network: dict[str, Any],
         augment: dict[str, int] | None = None,
-        learning_rate: float = 3e-3,
+        learning_rate: float = 6e-3,
         weight_decay: float = 0.01,
         label_smoothing: float = 0.1,
         run: dict[str, Any] | None = None,

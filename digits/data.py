@@ -213,7 +213,8 @@ class DigitsDataModule(lightning.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
         batches = EpochBatches(len(self.train_set), self.hparams["batch_size"], self.hparams["seed"])
-        return DataLoader(self.train_set, sampler=batches, batch_size=None)
+        own = torch.Generator()  # an iterator draws a number when it starts, which would come out of the epoch's
+        return DataLoader(self.train_set, sampler=batches, batch_size=None, generator=own)
 
     def val_dataloader(self) -> list[DataLoader[tuple[Tensor, ...]]] | DataLoader[tuple[Tensor, ...]]:
         return _in_order(self.val_set) if self.parts.val else []

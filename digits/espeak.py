@@ -19,9 +19,9 @@ from digits.corpus import Corpus, cache_folder, read_folder
 
 SAMPLE_RATE = 22_050  # Hz, espeak-ng's own
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-VOICES = (  # accent + variant of the vocal tract; four women's among them
+VOICES = (  # accent + variant of the vocal tract; breathy ones (f2, f3, f5) are out: their breath is random
     "en-us+m1",
-    "en-us+f2",
+    "en-us+f1",
     "en-us+m7",
     "en-us-nyc+m3",
     "en-us-nyc+f4",
@@ -29,7 +29,7 @@ VOICES = (  # accent + variant of the vocal tract; four women's among them
     "en-gb-x-rp+f1",
     "en-gb-scotland+m4",
     "en-gb-x-gbclan+m5",
-    "en-gb-x-gbclan+f5",
+    "en-gb-x-gbclan+f4",
     "en-gb-x-gbcwmd+m6",
     "en-029+m8",
 )

@@ -27,7 +27,9 @@ def before_and_after(before: Tensor, after: Tensor, labels: Tensor) -> Figure:
     grid = figure.subplots(2, len(before), sharex=True, sharey=True, squeeze=False)
     for column, (clean, augmented, label) in enumerate(zip(before, after, labels, strict=True)):
         for axes, log_mel in zip(grid[:, column], (clean, augmented), strict=True):
-            axes.imshow(log_mel[0], origin="lower", aspect="auto", cmap="magma", vmin=clean.min(), vmax=clean.max())
+            axes.imshow(
+                log_mel[0].numpy(), origin="lower", aspect="auto", cmap="magma", vmin=float(clean.min()), vmax=float(clean.max())
+            )
         grid[0, column].set_title(f"“{int(label)}”")
         grid[1, column].set_xlabel("frame (10 ms)")
     grid[0, 0].set_ylabel("before\nmel band")

@@ -1,6 +1,7 @@
 """Train, test and record one run (``python -m digits.train``), or many (``-m``, ``+sweep=``)."""
 
 import logging
+import shutil
 import sys
 import time
 import traceback
@@ -26,6 +27,7 @@ QUIET = (  # hints of Lightning's for larger data than ours, which lives in memo
     ".*does not have many workers.*",
     ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
     ".*Checkpoint directory .* exists and is not empty.*",
+    ".*The dirpath has changed.*",  # a run that resumes in a folder of its own
 )
 
 
@@ -75,6 +77,8 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         trainer.fit(classifier, data, ckpt_path=ckpt_path, weights_only=True)
         if trainer.interrupted:
             raise KeyboardInterrupt
+        if not (run_dir / "best.ckpt").is_file():  # resumed, and no epoch since was better
+            shutil.copy(trainer.checkpoint_callback.best_model_path, run_dir / "best.ckpt")  # type: ignore[union-attr]
     training = {
         "parameters": sum(parameter.numel() for parameter in classifier.network.parameters()),
         "epochs": trainer.current_epoch if cfg.fit else 0,

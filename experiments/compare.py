@@ -1,0 +1,218 @@
+"""Compare the runs of a sweep: ``python experiments/compare.py FOLDER`` writes report.md, results.csv and pictures.
+
+Every ``metrics.json`` below the folder counts; runs that should be there and are not are named, and then the exit status is 1.
+"""
+
+import argparse
+import csv
+import json
+import math
+import statistics
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from matplotlib.figure import Figure
+from omegaconf import OmegaConf
+
+from digits import figures
+
+Metrics = dict[str, Any]
+Z_95 = 1.959964  # standard normal quantile of a two-sided 95 % interval
+
+
+@dataclass(frozen=True)
+class Group:
+    """The runs of one experiment on one corpus and split, which differ in their seeds."""
+
+    experiment: str
+    corpus: str
+    split: str
+    runs: list[tuple[Path, Metrics]]
+
+    @property
+    def label(self) -> str:
+        return f"{self.experiment} ({self.corpus}, {self.split})"
+
+    def values(self, name: str) -> list[float]:
+        return [metrics[name] for _, metrics in self.runs if metrics.get(name) is not None]
+
+
+def wilson(correct: float, total: int, z: float = Z_95) -> tuple[float, float]:
+    """Wilson's score interval of a proportion (J. Am. Stat. Assoc. 22, 1927, 209-212); ``correct`` may be a mean over seeds."""
+    proportion = correct / total
+    centre = (proportion + z * z / (2 * total)) / (1 + z * z / total)
+    half = z / (1 + z * z / total) * math.sqrt(proportion * (1 - proportion) / total + z * z / (4 * total * total))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def mean_std(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and sample standard deviation (0 for one value)."""
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def read_groups(folder: Path) -> list[Group]:
+    """All finished runs below a folder, grouped."""
+    found: dict[tuple[str, str, str], list[tuple[Path, Metrics]]] = defaultdict(list)
+    for path in sorted(folder.rglob("metrics.json")):
+        metrics = json.loads(path.read_text())
+        found[metrics["experiment"], metrics["corpus"], metrics["split"]].append((path.parent, metrics))
+    return [Group(*key, runs) for key, runs in found.items()]
+
+
+def unfinished(folder: Path) -> list[str]:
+    """Runs that a sweep's ``multirun.yaml`` asked for, or that were begun, without a result; with the reason where there is one."""
+    begun = {path.parent.parent: OmegaConf.load(path) for path in sorted(folder.rglob(".hydra/overrides.yaml"))}
+    lines = [f"{path.relative_to(folder)}: {_reason(path)}" for path in begun if not (path / "metrics.json").is_file()]
+    have = {frozenset(overrides) for overrides in begun.values()}
+    for path in folder.rglob("multirun.yaml"):
+        config = OmegaConf.load(path).hydra
+        asked = [f"{name}={values}" for name, values in (config.sweeper.params or {}).items()]
+        overrides = OverridesParser.create().parse_overrides([*asked, *config.overrides.task])
+        for batch in BasicSweeper.split_arguments(overrides, None):
+            lines += [f"{' '.join(job)}: never started" for job in batch if frozenset(job) not in have]
+    return lines
+
+
+def _reason(run: Path) -> str:
+    path = run / "error.txt"
+    return path.read_text().strip().splitlines()[-1] if path.is_file() else "not finished"
+
+
+def conditions(groups: list[Group]) -> list[str]:
+    """Names of the test accuracies, clean first, in the order of the configs."""
+    names = dict.fromkeys(name for group in groups for _, metrics in group.runs for name in metrics if name.startswith("test/acc"))
+    return list(names)
+
+
+def title(name: str) -> str:
+    return name.removeprefix("test/acc").removeprefix("_") or "clean"
+
+
+def table(groups: list[Group]) -> str:
+    """Markdown: per group mean and deviation over seeds for each condition."""
+    names = conditions(groups)
+    lines = [
+        "| experiment | corpus | split | seeds | parameters | training | "
+        + " | ".join(f"{title(name)} %" for name in names)
+        + " | clean, right of n | 95 % interval |",
+        "|---|---|---|--:|--:|--:|" + "--:|" * len(names) + "--:|--:|",
+    ]
+    for group in groups:
+        first = group.runs[0][1]
+        cells = [group.experiment, group.corpus, group.split, str(len(group.runs)), f"{first['parameters']:,}"]
+        cells.append(f"{first['epochs']} epochs, {statistics.fmean(group.values('train_s')):.1f} s")
+        cells += [_percent(group.values(name)) for name in names]
+        correct, total = statistics.fmean(group.values("test/correct")), first["test/total"]
+        low, high = wilson(correct, total)
+        lines.append("| " + " | ".join([*cells, f"{correct:.1f}/{total}", f"{100 * low:.1f}-{100 * high:.1f}"]) + " |")
+    return "\n".join(lines)
+
+
+def _percent(values: list[float]) -> str:
+    if not values:
+        return "-"
+    mean, std = mean_std(values)
+    return f"{100 * mean:.2f} ± {100 * std:.2f}" if len(values) > 1 else f"{100 * mean:.2f}"
+
+
+def accuracy_figure(groups: list[Group]) -> Figure:
+    """Accuracy in each condition: mean over seeds, bars from the worst to the best seed."""
+    names = conditions(groups)
+    figure = Figure(figsize=(1.6 + 1.1 * len(names), 4.2), layout="constrained")
+    axes = figure.subplots()
+    for position, group in enumerate(groups):
+        offset = 0.12 * (position - (len(groups) - 1) / 2)
+        known = [(x + offset, [100 * value for value in group.values(name)]) for x, name in enumerate(names) if group.values(name)]
+        means = [statistics.fmean(values) for _, values in known]
+        below = [mean - min(values) for mean, (_, values) in zip(means, known, strict=True)]
+        above = [max(values) - mean for mean, (_, values) in zip(means, known, strict=True)]
+        axes.errorbar([x for x, _ in known], means, yerr=[below, above], fmt="o-", capsize=4, linewidth=1, label=group.label)
+    axes.set_xticks(range(len(names)), [title(name) for name in names])
+    axes.set(xlabel="test condition", ylabel="accuracy, %", title="Mean over seeds; bars: worst to best seed")
+    axes.grid(axis="y", alpha=0.3)
+    axes.legend(loc="lower left", frameon=False)
+    return figure
+
+
+def confusion_figure(group: Group) -> Figure:
+    """Confusion matrix of the clean test clips, summed over the seeds."""
+    labels, predicted = [], []
+    for run, _ in group.runs:
+        with (run / "predictions.csv").open(newline="") as file:
+            for row in csv.DictReader(file):
+                if row["condition"] == "clean":
+                    labels.append(int(row["digit"]))
+                    predicted.append(int(row["predicted"]))
+    return figures.confusion(labels, predicted, f"{group.label}\nclean, {len(group.runs)} seeds together")
+
+
+def write_csv(path: Path, groups: list[Group]) -> None:
+    """A row a run: everything in ``metrics.json`` that is a plain value."""
+    runs = [metrics for group in groups for _, metrics in group.runs]
+    names = list(dict.fromkeys(name for metrics in runs for name, value in metrics.items() if not isinstance(value, dict)))
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, names, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(runs)
+
+
+def report(groups: list[Group], missing: list[str]) -> str:
+    first = groups[0].runs[0][1]
+    commits = sorted({str(metrics["git_commit"]) for group in groups for _, metrics in group.runs})
+    packages = ", ".join(f"{name} {version}" for name, version in first["versions"].items())
+    lines = [
+        "# Comparison",
+        "",
+        table(groups),
+        "",
+        "Mean ± standard deviation over seeds, in per cent. All seeds share the same test clips, so the interval (Wilson) is that of "
+        "the mean count of right clips among n.",
+        "",
+        f"Machine: {first['machine']}. Commit: {', '.join(commits)}. {packages}.",
+        "",
+        "![accuracy in each condition](accuracy.png)",
+        "",
+        *(f"![confusion matrix of {group.label}]({confusion_name(group)})" for group in groups),
+        "",
+    ]
+    if missing:
+        lines += ["## Runs without a result", "", *(f"* {line}" for line in missing), ""]
+    return "\n".join(lines)
+
+
+def confusion_name(group: Group) -> str:
+    return f"confusion_{group.experiment}_{group.corpus}_{group.split}.png"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Compare the runs of a sweep.")
+    parser.add_argument("folder", type=Path, help="a folder with runs below it")
+    parser.add_argument("--out", type=Path, help="where to write (default: that folder)")
+    options = parser.parse_args(arguments)
+    if not options.folder.is_dir():
+        sys.exit(f"compare: {options.folder}: no such folder")
+    groups, missing = read_groups(options.folder), unfinished(options.folder)
+    out = options.out or options.folder
+    out.mkdir(parents=True, exist_ok=True)
+    if groups:
+        (out / "report.md").write_text(report(groups, missing))
+        write_csv(out / "results.csv", groups)
+        accuracy_figure(groups).savefig(out / "accuracy.png", dpi=120)
+        for group in groups:
+            confusion_figure(group).savefig(out / confusion_name(group), dpi=90)
+        print(f"{table(groups)}\n\nwritten: {out / 'report.md'}")
+    for line in missing:
+        print(f"without a result: {line}", file=sys.stderr)
+    if not groups:
+        sys.exit(f"compare: {options.folder}: no run below it has finished")
+    return int(bool(missing))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,153 @@
+import os
+import resource
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import compose_config, spoken, write_corpus
+from hydra.utils import instantiate
+
+from digits import audio, corpus, data
+from digits.data import DigitsDataModule
+from digits.features import FrontEnd
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DIGITS_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "log_mels"
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> list[corpus.Clip]:
+    return corpus.read_folder(write_corpus(tmp_path / "clips", takes=1), "x").clips
+
+
+def test_served_log_mels_are_those_of_the_recognizer(cache: Path, clips: list[corpus.Clip]) -> None:
+    """Parity: what training reads from the cache is what a file or a microphone gives, one clip at a time."""
+    computed = data.log_mels(clips, {})
+    cached = data.log_mels(clips, {})
+    assert torch.equal(computed, cached)
+    front_end = FrontEnd()
+    for index in (0, 7, 19):
+        torch.testing.assert_close(cached[index], front_end([audio.read(clips[index].path)])[0], atol=1e-3, rtol=0)
+
+
+def test_the_key_follows_content_settings_and_effects(cache: Path, clips: list[corpus.Clip]) -> None:
+    data.log_mels(clips, {})
+    data.log_mels(clips, {"log_mel": {"n_mels": 32}})
+    data.log_mels(clips, {}, {"white_noise": {"snr_db": 5}})
+    data.log_mels(clips, {}, {"white_noise": {"snr_db": 5}}, seed=1)
+    assert len(list(cache.iterdir())) == 4
+    changed = clips[0].path
+    import soundfile
+
+    soundfile.write(changed, spoken(9, 9, 9), 8000)
+    again = corpus.read_folder(changed.parent, "x").clips
+    assert not torch.equal(data.log_mels(again, {})[0], data.log_mels(clips, {})[0])
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "empty"])
+def test_a_damaged_cache_is_computed_again(cache: Path, clips: list[corpus.Clip], damage: str) -> None:
+    good = data.log_mels(clips, {})
+    (path,) = cache.iterdir()
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes({"flip": bytes(content), "truncate": bytes(content[:1000]), "empty": b""}[damage])
+    with pytest.warns(UserWarning, match="damaged, computed again"):
+        assert torch.equal(data.log_mels(clips, {}), good)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert torch.equal(data.log_mels(clips, {}), good)
+
+
+def test_a_full_disk_costs_only_the_cache(cache: Path, clips: list[corpus.Clip]) -> None:
+    """A real write error (a file size limit) in a process of its own."""
+    code = f"""
+import resource, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+from digits import corpus, data
+print(tuple(data.log_mels(corpus.read_folder({str(clips[0].path.parent)!r}, "x").clips, {{}}).shape))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
+    assert done.stdout.strip() == "(20, 1, 40, 101)"
+    assert "log-mels not kept" in done.stderr
+    assert list(cache.iterdir()) == []
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 100_000
+
+
+def test_two_jobs_at_once_on_a_cold_cache(cache: Path, clips: list[corpus.Clip]) -> None:
+    code = f"""
+from digits import corpus, data
+print(data.log_mels(corpus.read_folder({str(clips[0].path.parent)!r}, "x").clips, {{}}).double().sum().item())
+"""
+    jobs = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=os.environ) for _ in range(2)]
+    sums = {job.communicate()[0] for job in jobs}
+    assert [job.returncode for job in jobs] == [0, 0]
+    assert len(sums) == 1
+    assert len(list(cache.iterdir())) == 1
+    assert float(sums.pop()) == data.log_mels(clips, {}).double().sum().item()
+
+
+@pytest.mark.parametrize("content", [b"", b"RIFF....WAVE", b"\0" * 4000])
+def test_a_corrupt_clip_is_named(cache: Path, clips: list[corpus.Clip], content: bytes) -> None:
+    clips[3].path.write_bytes(content)
+    with pytest.raises(ValueError, match=clips[3].name):
+        data.log_mels(clips, {})
+    assert not cache.exists()
+
+
+def build(root: Path, *overrides: str) -> DigitsDataModule:
+    cfg = compose_config("data=folder", f"data.root={root}", "name=x", "run_dir=x", *overrides)
+    module: DigitsDataModule = instantiate(cfg.data)
+    module.setup("fit")
+    return module
+
+
+def batches(module: DigitsDataModule, epoch: int) -> list[torch.Tensor]:
+    loader = module.train_dataloader()
+    loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+    return [label for _, label in loader]
+
+
+def test_same_seed_same_batches_another_epoch_others(cache: Path, tiny_corpus: Path) -> None:
+    one, two, other = build(tiny_corpus), build(tiny_corpus), build(tiny_corpus, "seed=1")
+    assert all(torch.equal(a, b) for a, b in zip(batches(one, 3), batches(two, 3), strict=True))
+    assert not torch.equal(torch.cat(batches(one, 3))[:20], torch.cat(batches(one, 4))[:20])
+    assert not torch.equal(torch.cat(batches(one, 3))[:20], torch.cat(batches(other, 3))[:20])
+
+
+def test_loaders_have_the_shapes_they_promise(cache: Path, tiny_corpus: Path) -> None:
+    module = build(tiny_corpus, "data.batch_size=16")
+    log_mel, label = next(iter(module.train_dataloader()))
+    assert log_mel.shape == (16, 1, 40, 101)
+    assert log_mel.dtype == torch.float32
+    assert label.shape == (16,)
+    assert [len(part) for part in (module.parts.train, module.parts.val, module.parts.test)] == [40, 100, 100]
+
+
+def test_test_conditions_are_the_same_for_every_seed(cache: Path, tiny_corpus: Path) -> None:
+    one, two = build(tiny_corpus), build(tiny_corpus, "seed=1")
+    assert torch.equal(one.test_sets[1].log_mel, two.test_sets[1].log_mel)
+    assert not torch.equal(one.test_sets[0].log_mel, one.test_sets[1].log_mel)
+
+
+def test_train_effects_touch_the_training_part_alone(cache: Path, tiny_corpus: Path) -> None:
+    plain = build(tiny_corpus)
+    heavy = build(tiny_corpus, "data.train_copies=3", "+data.train_effects.white_noise={snr_db: [0, 10]}")
+    assert len(heavy.train_set) == 3 * len(plain.train_set)
+    copies = heavy.train_set.tensors[0].chunk(3)
+    assert not torch.equal(copies[0], copies[1])
+    assert torch.equal(heavy.val_set.tensors[0], plain.val_set.tensors[0])
+    assert torch.equal(heavy.train_set.tensors[1], plain.train_set.tensors[1].repeat(3))
+
+
+def test_unknown_source_is_named() -> None:
+    with pytest.raises(ValueError, match=r"data\.source must be fsdd, espeak or folder, got tape"):
+        DigitsDataModule(source="tape").setup("fit")
+    with pytest.raises(ValueError, match=r"data\.root=FOLDER"):
+        DigitsDataModule(source="folder").setup("fit")

@@ -1,0 +1,47 @@
+import pytest
+import torch
+
+from digits import model
+from digits.model import DigitCNN
+
+
+def test_default_network_is_small_and_gives_ten_logits() -> None:
+    network = DigitCNN()
+    assert sum(parameter.numel() for parameter in network.parameters()) <= 150_000
+    for shape in ((3, 1, 40, 101), (1, 1, 64, 50)):
+        assert network.eval()(torch.randn(shape)).shape == (shape[0], 10)
+
+
+def test_gain_of_the_recording_does_not_matter() -> None:
+    network, log_mel = DigitCNN().eval(), 10 * torch.randn(4, 1, 40, 101)
+    torch.testing.assert_close(network(log_mel), network(log_mel - 25), atol=1e-3, rtol=0)
+
+
+def test_a_constant_image_gives_finite_logits() -> None:
+    assert torch.isfinite(DigitCNN().eval()(torch.full((1, 1, 40, 101), -60.0))).all()
+
+
+def test_it_can_learn_one_batch_by_heart() -> None:
+    torch.manual_seed(0)
+    network, log_mel, label = DigitCNN(dropout=0), torch.randn(30, 1, 40, 101), torch.arange(30) % 10
+    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
+    for _ in range(40):
+        loss = torch.nn.functional.cross_entropy(network(log_mel), label)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    assert (network(log_mel).argmax(dim=1) == label).all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"name": "os.system"}, "model.name must be one of DigitCNN, got os.system"),
+        ({"name": "DigitCNN", "channels": [8, 16]}, "model.channels must be three numbers"),
+        ({"name": "DigitCNN", "dropout": 1.0}, "model.dropout"),
+        ({"name": "DigitCNN", "depth": 4}, "depth"),
+    ],
+)
+def test_impossible_networks_are_refused(settings: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        model.build(**settings)
