@@ -61,7 +61,9 @@ def reverb(waveform: Tensor, sample_rate: int, rt60_s: float, generator: torch.G
     """Convolve with noise that decays by 60 dB in ``rt60_s`` seconds (Polack's model), at the clip's power."""
     time_s = torch.arange(round(rt60_s * sample_rate)) / sample_rate
     impulse_response = torch.randn(len(time_s), generator=generator) * 10 ** (-3 * time_s / rt60_s)
-    wet = torchaudio.functional.fftconvolve(waveform, impulse_response)
+    length = len(waveform) + len(impulse_response) - 1
+    padding = next_fast_len(length, real=True) - length
+    wet = torchaudio.functional.fftconvolve(waveform, torch.nn.functional.pad(impulse_response, (0, padding)))[:length]
     return wet * (waveform.square().mean() / wet[: len(waveform)].square().mean()).sqrt()
 
 

@@ -144,7 +144,7 @@ class DigitsDataModule(lightning.LightningDataModule):
         train_effects: effects for the training clips; empty trains on them as they are.
         train_copies: how often each training clip is taken, with other random numbers.
         batch_size: of training.
-        seed: of the order of the batches and of ``train_effects``. The test conditions are the same for every seed.
+        seed: of the order of the batches. Effects are the same for every seed.
     """
 
     def __init__(
@@ -208,8 +208,7 @@ class DigitsDataModule(lightning.LightningDataModule):
         if not effects:
             return clean[self.parts.train].repeat(len(copies), 1, 1, 1)
         clips = [self.corpus.clips[i] for i in self.parts.train]
-        seed = self.hparams["seed"] * len(copies)
-        return torch.cat([log_mels(clips, self.front_end, effects, seed + copy) for copy in copies])
+        return torch.cat([log_mels(clips, self.front_end, effects, seed=copy) for copy in copies])
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
         batches = EpochBatches(len(self.train_set), self.hparams["batch_size"], self.hparams["seed"])

@@ -53,9 +53,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     Raises:
         ValueError, OSError: a setting, a file of the corpus or a checkpoint that cannot be used, named in the message.
     """
-    for message in QUIET:
-        warnings.filterwarnings("ignore", message)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    quieten()
     run_dir = Path(cfg.run_dir)
     ckpt_path = _start(run_dir, cfg)
     log.info("%s on %s, seed %d -> %s", cfg.name, cfg.data.source, cfg.seed, run_dir)
@@ -95,6 +93,13 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     results.write_metrics(run_dir / "metrics.json", metrics)
     log.info("  test/acc %.4f (%d/%d)", metrics["test/acc"], metrics["test/correct"], metrics["test/total"])
     return metrics
+
+
+def quieten() -> None:
+    """Silence what Lightning says of every run; its other warnings stay."""
+    for message in QUIET:
+        warnings.filterwarnings("ignore", message)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 
 
 def _evaluate(

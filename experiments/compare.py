@@ -171,8 +171,8 @@ def report(groups: list[Group], missing: list[str]) -> str:
         "",
         table(groups),
         "",
-        "Mean ± standard deviation over seeds, in per cent. All seeds share the same test clips, so the interval (Wilson) is that of "
-        "the mean count of right clips among n.",
+        "Mean ± standard deviation over seeds, in per cent. All seeds share the same test clips, so the interval (Wilson) is that "
+        "of the mean count of right clips among n.",
         "",
         f"Machine: {first['machine']}. Commit: {', '.join(commits)}. {packages}.",
         "",

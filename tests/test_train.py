@@ -192,9 +192,7 @@ def test_finished_runs_are_kept_only_for_the_same_settings_and_code(
         (["classifier.learning_rat=1"], "learning_rat"),
         (["experiment=robustt"], "robustt"),
         (["data=folder", "data.root=/nowhere/at/all"], "/nowhere/at/all: no such folder"),
-        (["ckpt_path=/nowhere/best.ckpt", "fit=false"], "/nowhere/best.ckpt: no such checkpoint"),
         (["model.dropout=2"], "model.dropout must lie in"),
-        (["data=folder"], "data.root=FOLDER"),
     ],
 )
 def test_a_command_line_mistake_ends_without_a_traceback(arguments: list[str], message: str, tmp_path: Path) -> None:

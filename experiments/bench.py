@@ -1,0 +1,228 @@
+"""Measure the speed of everything that matters (``make bench``) and print it as a table. Needs FSDD; takes some minutes.
+
+Every figure is a median over repeats on one machine; compare machines by the ratio, not by the seconds.
+"""
+
+import argparse
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from digits import audio, entry, results, train
+from digits._torchaudio import torchaudio
+from digits.data import CHUNK, DigitsDataModule
+from digits.features import FrontEnd
+from digits.model import DigitCNN
+
+TARGET = 0.9933  # the accuracy whose time is taken, of the official parts
+REPEATS = 3
+START_UPS = {
+    "import digits": ["-c", "import digits"],
+    "digits.predict --help": ["-m", "digits.predict", "--help"],
+    "digits.mic list_devices=true": ["-m", "digits.mic", "list_devices=true"],
+}
+
+
+def seconds(function: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    function()
+    return time.perf_counter() - started
+
+
+def median_seconds(function: Callable[[], object], repeats: int = REPEATS) -> float:
+    return statistics.median(seconds(function) for _ in range(repeats))
+
+
+class Stopwatch(lightning.Callback):
+    """Seconds of each epoch's training steps, and when validation and test accuracy first reached the target."""
+
+    def __init__(self, data: DigitsDataModule) -> None:
+        self.data = data
+        self.epochs: list[float] = []
+        self.reached: dict[str, tuple[int, float]] = {}
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self.started = time.perf_counter()
+
+    def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self.epochs.append(time.perf_counter() - self.started)
+
+    def on_validation_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        with torch.inference_mode():
+            test = (pl_module(self.data.test_sets[0].log_mel).argmax(dim=1) == self.data.test_labels).float().mean().item()
+        validation: Any = pl_module.val_metrics["acc"]
+        for part, accuracy in (("validation", validation.compute().item()), ("test", test)):
+            if accuracy >= TARGET - 1e-4 and part not in self.reached:
+                self.reached[part] = (len(self.epochs), sum(self.epochs))
+
+
+def bench_front_end(data: DigitsDataModule) -> Iterator[tuple[str, str]]:
+    clips, front_end = data.corpus.clips, FrontEnd(**data.front_end)
+
+    def cold() -> None:
+        for start in range(0, len(clips), CHUNK):
+            front_end([audio.read(clip.path) for clip in clips[start : start + CHUNK]])
+
+    cold_s = median_seconds(cold)
+    yield "front end, from files, nothing cached", f"{len(clips) / cold_s:,.0f} clips/s ({cold_s:.1f} s for {len(clips):,})"
+
+
+def bench_cache(make_data: Callable[[], DigitsDataModule]) -> Iterator[tuple[str, str]]:
+    before = os.environ.get("DIGITS_CACHE")
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["DIGITS_CACHE"] = folder
+        cold = seconds(lambda: make_data().setup("fit"))
+        warm = median_seconds(lambda: make_data().setup("fit"))
+    del os.environ["DIGITS_CACHE"]
+    if before is not None:
+        os.environ["DIGITS_CACHE"] = before
+    yield "data module, cold cache (3,000 clips and 4 noise conditions of 300)", f"{cold:.1f} s"
+    yield "data module, warm cache (content hashed, checksums verified)", f"{warm:.2f} s"
+
+
+def bench_training(seeds: int, epoch_s: list[float]) -> Iterator[tuple[str, str]]:
+    reached: dict[str, list[tuple[int, float]]] = {"validation": [], "test": []}
+    for seed in range(seeds):
+        with tempfile.TemporaryDirectory() as folder:
+            cfg = config(f"seed={seed}", f"run_dir={folder}", "trainer.logger=false", "trainer.callbacks=[]")
+            lightning.seed_everything(seed, verbose=False)
+            data, classifier = instantiate(cfg.data), instantiate(cfg.classifier)
+            data.setup("fit")
+            stopwatch = Stopwatch(data)
+            trainer = instantiate(cfg.trainer, callbacks=[stopwatch], enable_progress_bar=False, enable_checkpointing=False)
+            trainer.fit(classifier, data)
+        epoch_s += stopwatch.epochs[1:]
+        for part, found in stopwatch.reached.items():
+            reached[part].append(found)
+    yield "one training epoch of baseline (2,400 clips, median)", f"{statistics.median(epoch_s):.2f} s"
+    for part, found in reached.items():
+        counts = f"{len(found)} of {seeds} seeds"
+        if found:
+            epochs, taken = (statistics.median(values) for values in zip(*found, strict=True))
+            counts += f", median {epochs:.0f} epochs, {taken:.1f} s"
+        yield f"baseline to {TARGET:.2%} on the official {part}", counts
+
+
+def bench_latency(data: DigitsDataModule) -> Iterator[tuple[str, str]]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    recordings = []
+    for clip in data.test_clips:
+        waveform, sample_rate = audio.read(clip.path)
+        recordings.append(audio.resample(waveform, sample_rate, audio.SAMPLE_RATE))  # as a microphone would give them
+    front_end, network = FrontEnd(**data.front_end), DigitCNN().eval()
+    taken: dict[str, list[float]] = {"front end": [], "network": []}
+    with torch.inference_mode():
+        for waveform in [*recordings[:20], *recordings]:
+            started = time.perf_counter()
+            log_mel = front_end([(waveform, audio.SAMPLE_RATE)])
+            middle = time.perf_counter()
+            network(log_mel)
+            taken["front end"].append(middle - started)
+            taken["network"].append(time.perf_counter() - middle)
+    torch.set_num_threads(threads)
+    for part, times in taken.items():
+        p50, p95, p99 = (1000 * numpy.percentile(times[20:], [50, 95, 99])).tolist()
+        yield f"one clip, one thread: {part}", f"p50 {p50:.2f} ms, p95 {p95:.2f} ms, p99 {p99:.2f} ms"
+
+
+def bench_start_up() -> Iterator[tuple[str, str]]:
+    for name, arguments in START_UPS.items():
+
+        def start(arguments: list[str] = arguments) -> None:
+            subprocess.run([sys.executable, *arguments], capture_output=True, check=False)
+
+        start()
+        yield f"start-up: {name}", f"{median_seconds(start, 5):.2f} s"
+
+
+class NotebookDataset(Dataset[tuple[Tensor, int]]):
+    """What notebooks do: load, resample and transform a clip whenever it is drawn."""
+
+    def __init__(self, data: DigitsDataModule) -> None:
+        self.clips = [data.corpus.clips[i] for i in data.parts.train]
+        settings: dict[str, Any] = {**data.front_end["log_mel"]}
+        settings.pop("top_db")
+        self.mel = torchaudio.transforms.MelSpectrogram(audio.SAMPLE_RATE, **settings)
+        self.to_db = torchaudio.transforms.AmplitudeToDB()
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        clip = self.clips[index]
+        waveform, sample_rate = audio.read(clip.path)
+        waveform = torchaudio.functional.resample(waveform, sample_rate, audio.SAMPLE_RATE)
+        return self.to_db(self.mel(audio.fit(waveform, audio.SAMPLE_RATE)))[None], clip.digit
+
+
+def notebook_epoch(data: DigitsDataModule) -> None:
+    torch.manual_seed(0)
+    network = DigitCNN()
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    for log_mel, label in DataLoader(NotebookDataset(data), batch_size=100, shuffle=True):
+        loss = torch.nn.functional.cross_entropy(network(log_mel), label)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+
+def bench_notebook(data: DigitsDataModule, epoch_s: list[float]) -> Iterator[tuple[str, str]]:
+    notebook_s = median_seconds(lambda: notebook_epoch(data))
+    ours_s = statistics.median(epoch_s)
+    yield "one epoch the notebook way (load, resample, log-mel for each item; same network)", f"{notebook_s:.1f} s"
+    yield "ratio to ours", f"{notebook_s / ours_s:.1f}"
+
+
+def config(*overrides: str) -> Any:
+    with initialize_config_dir(entry.CONF, version_base="1.3"):
+        return compose("train", overrides=["name=bench", "run_dir=.", "trainer.accelerator=cpu", *overrides])
+
+
+def machine() -> str:
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        model = lines[0].split(": ", 1)[1] if lines else model
+    versions = results.environment()["versions"]
+    return f"{model}, {os.cpu_count()} cores, {platform.system()}; Python {versions['python']}, torch {versions['torch']}"
+
+
+def measure() -> Iterator[tuple[str, str]]:
+    train.quieten()
+    data: DigitsDataModule = instantiate(config().data)
+    data.setup("fit")
+    epoch_s: list[float] = []
+    yield from bench_front_end(data)
+    yield from bench_cache(lambda: instantiate(config().data))
+    yield from bench_training(REPEATS, epoch_s)
+    yield from bench_notebook(data, epoch_s)
+    yield from bench_latency(data)
+    yield from bench_start_up()
+
+
+def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    print(f"Machine: {machine()}. Commit: {results.git_commit()}.\n\n| what | measured |\n|---|--:|", flush=True)
+    for what, measured in measure():
+        print(f"| {what} | {measured} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

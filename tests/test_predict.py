@@ -1,0 +1,115 @@
+import csv
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy
+import pytest
+import soundfile
+import torch
+from conftest import spoken
+from scipy.signal import resample_poly
+
+from digits import audio, data, predict
+from digits.corpus import read_folder
+from digits.recognizer import Recognizer, denoise
+
+
+def test_recognizer_agrees_with_the_test_loop(tiny_checkpoint: Path, tiny_corpus: Path) -> None:
+    """Parity of training and serving: the same probabilities for a file as in the run's predictions.csv."""
+    recognizer = Recognizer.load(tiny_checkpoint)
+    with (tiny_checkpoint.parent / "predictions.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["condition"] == "clean"]
+    for row in rows[::9]:
+        prediction = recognizer(*audio.read(tiny_corpus / row["clip"]))
+        assert prediction.digit == int(row["predicted"])
+        assert abs(prediction.probability - float(row["probability"])) < 1e-3
+        assert abs(sum(prediction.probabilities) - 1) < 1e-5
+
+
+def test_rate_format_channels_and_level_do_not_matter(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    clip = spoken(4, 0, 2)
+    at_48k = resample_poly(clip, 6, 1)
+    variants = {
+        "plain.wav": (clip, 8000),
+        "high.flac": (at_48k, 48_000),
+        "stereo.wav": (numpy.stack([clip, clip], axis=1), 8000),
+        "quiet.flac": (0.05 * at_48k, 48_000),
+        "small.ogg": (at_48k, 48_000),
+        "small.mp3": (at_48k, 48_000),
+        "odd.wav": (resample_poly(clip, 441, 80), 44_100),
+    }
+    recognizer = Recognizer.load(tiny_checkpoint)
+    heard = {}
+    for name, (samples, sample_rate) in variants.items():
+        soundfile.write(tmp_path / name, samples, sample_rate)
+        heard[name] = recognizer(*audio.read(tmp_path / name)).digit
+    assert heard == dict.fromkeys(variants, 4)
+
+
+def test_csv_has_a_row_a_file_in_order_and_errors_go_to_stderr(
+    tiny_checkpoint: Path, tiny_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = [str(tiny_corpus / f"{digit}_ann_{take}.wav") for digit, take in ((3, 0), (1, 4), (9, 2))]
+    bad = tmp_path / "bad, really.wav"
+    bad.write_bytes(b"noise")
+    files = [good[0], str(bad), good[1], str(tmp_path / "missing.wav"), good[2]]
+    assert predict.main([*files, "--csv", f"--ckpt-path={tiny_checkpoint}"]) == 1
+    output = capsys.readouterr()
+    rows = list(csv.reader(io.StringIO(output.out)))
+    assert rows[0] == ["path", "digit", "probability"]
+    assert [row[0] for row in rows[1:]] == good
+    assert all(0 < float(row[2]) <= 1 for row in rows[1:])
+    errors = [line for line in output.err.splitlines() if line.startswith("digits.predict: ")]
+    assert len(errors) == 2
+    assert "bad, really.wav" in errors[0]
+    assert "missing.wav: no such file" in errors[1]
+
+
+def test_one_line_a_file_from_the_shell(tiny_checkpoint: Path, tiny_corpus: Path) -> None:
+    """The default model is the best finished run below ./outputs."""
+    command = [sys.executable, "-m", "digits.predict", str(tiny_corpus / "5_bob_1.wav")]
+    outputs = tiny_checkpoint.parent.parent
+    assert outputs.name.startswith("outputs")
+    (outputs.parent / "outputs").is_dir() or (outputs.parent / "outputs").symlink_to(outputs)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=outputs.parent, env=os.environ, check=True)
+    assert done.stdout.count("\n") == 1
+    assert done.stdout.startswith(f"{tiny_corpus / '5_bob_1.wav'}: 5  ")
+    assert "best.ckpt" in done.stderr
+
+
+def test_no_model_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert predict.main(["x.wav"]) == 1
+    assert capsys.readouterr().err == (
+        "digits.predict: no finished run below outputs; train one with: make sweep, or python -m digits.train\n"
+    )
+
+
+def test_denoise_takes_noise_away() -> None:
+    generator = torch.Generator().manual_seed(0)
+    noise = 0.02 * torch.randn(16_000, generator=generator)
+    sound = noise.clone()
+    sound[6000:10_000] += 0.3 * torch.sin(2 * torch.pi * 600 * torch.arange(4000) / 16_000)
+    cleaned = denoise(sound, 16_000)
+    assert cleaned.shape == sound.shape
+    assert cleaned.dtype == torch.float32
+    assert cleaned[:5000].square().mean() < 0.2 * noise[:5000].square().mean()
+    assert cleaned[6500:9500].square().mean() > 0.5 * sound[6500:9500].square().mean()
+
+
+@pytest.mark.fsdd
+def test_cached_test_clips_give_the_recognizer_s_answers(fsdd_checkpoint: Path) -> None:
+    recognizer = Recognizer.load(fsdd_checkpoint)
+    clips = [clip for clip in read_folder(Path(os.environ["FSDD_ROOT"]), "fsdd").clips if clip.take < 5]
+    log_mel = data.log_mels(clips, {})
+    with torch.inference_mode():
+        batch = recognizer.network(log_mel).softmax(dim=1)
+    right = 0
+    for index in range(0, 300, 7):
+        prediction = recognizer(*audio.read(clips[index].path))
+        assert abs(prediction.probability - batch[index].max().item()) < 1e-3
+        right += prediction.digit == clips[index].digit
+    assert right >= 41  # of 43

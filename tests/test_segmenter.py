@@ -1,0 +1,113 @@
+import pytest
+import torch
+
+from digits.segmenter import Segmenter, Word
+
+RATE = 16_000
+
+
+def tone(seconds: float, amplitude: float = 0.3) -> torch.Tensor:
+    time = torch.arange(round(seconds * RATE)) / RATE
+    return amplitude * torch.sin(2 * torch.pi * 700 * time)
+
+
+def pause(seconds: float) -> torch.Tensor:
+    return torch.zeros(round(seconds * RATE))
+
+
+def stream(*parts: torch.Tensor, noise: float = 1e-4) -> torch.Tensor:
+    sound = torch.cat(parts)
+    return sound + noise * torch.randn(len(sound), generator=torch.Generator().manual_seed(0))
+
+
+def segment(sound: torch.Tensor, block_length: int = 160, **settings: float) -> list[Word]:
+    segmenter = Segmenter(RATE, **settings)
+    words = [word for start in range(0, len(sound), block_length) for word in segmenter.feed(sound[start : start + block_length])]
+    return words + segmenter.flush()
+
+
+def test_finds_words_where_they_are() -> None:
+    words = segment(stream(pause(0.8), tone(0.4), pause(0.7), tone(0.25), pause(1.0)))
+    times = [(word.start_s, word.end_s) for word in words]
+    assert torch.allclose(torch.tensor(times), torch.tensor([(0.8, 1.2), (1.9, 2.15)]), atol=0.031)
+    for word in words:
+        assert word.sample_rate == RATE
+        assert abs(len(word.waveform) / RATE - (word.end_s - word.start_s + 0.3)) < 0.03  # margins of 150 ms
+        assert abs(word.decided_s - word.end_s - 0.2) < 0.03
+
+
+@pytest.mark.parametrize("block_length", [1, 7, 160, 441, 5000, 10**6])
+def test_does_not_depend_on_the_block_size(block_length: int) -> None:
+    sound = stream(pause(0.3), tone(0.3), pause(0.5), tone(0.2), pause(0.1), tone(0.2), pause(3), tone(0.4), noise=3e-3)
+    sound = sound[: 3 * RATE] if block_length == 1 else sound
+    reference, words = segment(sound, 160), segment(sound, block_length)
+    assert [(w.start_s, w.end_s, w.decided_s) for w in words] == [(w.start_s, w.end_s, w.decided_s) for w in reference]
+    assert all(torch.equal(one.waveform, other.waveform) for one, other in zip(words, reference, strict=True))
+    assert len(words) >= 2
+
+
+def test_a_closure_inside_a_word_is_bridged_and_a_pause_is_not() -> None:
+    assert len(segment(stream(pause(0.5), tone(0.15), pause(0.12), tone(0.15), pause(0.5)))) == 1
+    assert len(segment(stream(pause(0.5), tone(0.15), pause(0.35), tone(0.15), pause(0.5)))) == 2
+
+
+def test_margins_do_not_reach_into_the_word_before() -> None:
+    first, second = segment(stream(pause(0.5), tone(0.2), pause(0.25), tone(0.2), pause(0.5)))
+    assert len(second.waveform) / RATE < 0.2 + 0.25 + 0.15 + 0.03
+    assert first.end_s < second.start_s
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-5, 1e-3, 1e-2])
+@pytest.mark.parametrize("offset", [0.0, 0.2])
+def test_silence_and_steady_noise_hold_no_word(noise: float, offset: float) -> None:
+    assert segment(stream(pause(10), noise=noise) + offset) == []
+
+
+def test_a_click_is_no_word() -> None:
+    click = torch.zeros(round(0.02 * RATE))
+    click[100] = 1.0
+    assert segment(stream(pause(1), click, pause(1))) == []
+
+
+def test_a_sound_without_end_is_no_word_and_becomes_the_floor() -> None:
+    words = segment(stream(pause(1), tone(6, amplitude=0.02), tone(0.3, amplitude=0.3), tone(2, amplitude=0.02)))
+    assert [round(word.start_s) for word in words] == [7]
+
+
+@pytest.mark.parametrize("floor", [1e-5, 1e-4, 1e-3, 5e-3])
+@pytest.mark.parametrize("amplitude", [0.05, 0.9])
+def test_works_at_any_level_above_the_floor(floor: float, amplitude: float) -> None:
+    assert len(segment(stream(pause(1), tone(0.3, amplitude), pause(1), noise=floor))) == 1
+
+
+def test_a_word_at_the_very_start_or_end_is_heard() -> None:
+    assert len(segment(stream(tone(0.3) * torch.hann_window(round(0.3 * RATE)), pause(0.5)))) == 1
+    assert len(segment(stream(pause(1), tone(0.3)))) == 1
+    assert segment(stream(pause(0.2))) == []
+    assert segment(torch.zeros(0)) == []
+
+
+def test_memory_does_not_grow_and_time_does_not_drift() -> None:
+    segmenter, found = Segmenter(RATE), []
+    minute = stream(*[part for _ in range(20) for part in (pause(2.6), tone(0.4))])
+    for _ in range(10):
+        for block in minute.split(1600):  # type: ignore[no-untyped-call]
+            found += segmenter.feed(block)
+            assert len(segmenter._samples) < 4 * RATE
+    starts = [word.start_s for word in found]
+    assert len(starts) == 200
+    assert max(abs(start - (3 * index + 2.6)) for index, start in enumerate(starts)) < 0.031
+
+
+def test_reset_forgets_the_stream() -> None:
+    segmenter = Segmenter(RATE)
+    sound = stream(pause(0.5), tone(0.3), pause(0.5))
+    first = segmenter.feed(sound)
+    segmenter.reset()
+    second = segmenter.feed(sound)
+    assert [(w.start_s, w.end_s) for w in first] == [(w.start_s, w.end_s) for w in second]
+
+
+def test_impossible_thresholds_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"segmenter\.release_db must be at most onset_db"):
+        Segmenter(RATE, onset_db=3, release_db=6)
