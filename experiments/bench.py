@@ -113,7 +113,7 @@ def bench_training(seeds: int, epoch_s: list[float]) -> Iterator[tuple[str, str]
     for part, found in reached.items():
         counts = f"{len(found)} of {seeds} seeds"
         if found:
-            epochs, taken = (statistics.median(values) for values in zip(*found, strict=True))
+            epochs, taken = (statistics.median(values[index] for values in found) for index in (0, 1))
             counts += f", median {epochs:.0f} epochs, {taken:.1f} s"
         yield f"baseline to {TARGET:.2%} on the official {part}", counts
 

@@ -1,3 +1,4 @@
+import ctypes.util
 import json
 import os
 import random
@@ -10,7 +11,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import ctypes.util
 import pytest
 import soundfile
 import torch
@@ -37,10 +37,10 @@ def sequence(path: Path, digits: list[int], gap_s: float = 0.6) -> Path:
     return path
 
 
-def mic(*arguments: str, timeout: float = 60, **extra: str) -> "subprocess.CompletedProcess[str]":
+def mic(*arguments: str, extra: dict[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "digits.mic", *arguments]
-    environment = os.environ | extra
-    return subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, env=environment, timeout=timeout, check=False)
+    environment = os.environ | (extra or {})
+    return subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, env=environment, timeout=60, check=False)
 
 
 def replay(path: Path, checkpoint: Path, block_ms: float = 10, **settings: bool) -> list[dict]:
@@ -279,7 +279,7 @@ def test_a_sound_server_that_dies_ends_in_one_sentence(
 
 @pytest.mark.hardware
 def test_devices_are_listed(sound_server: tuple[dict[str, str], "subprocess.Popen[bytes]"]) -> None:
-    done = mic("list_devices=true", **sound_server[0])
+    done = mic("list_devices=true", extra=sound_server[0])
     assert done.returncode == 0, done.stderr
     assert "pulse" in done.stdout
 

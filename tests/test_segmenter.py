@@ -94,6 +94,7 @@ def test_memory_does_not_grow_and_time_does_not_drift() -> None:
         for block in minute.split(1600):  # type: ignore[no-untyped-call]
             found += segmenter.feed(block)
             assert len(segmenter._samples) < 4 * RATE
+    found += segmenter.flush()
     starts = [word.start_s for word in found]
     assert len(starts) == 200
     assert max(abs(start - (3 * index + 2.6)) for index, start in enumerate(starts)) < 0.031
