@@ -17,9 +17,8 @@ PACKAGES = ("torch", "torchaudio", "lightning", "hydra-core", "numpy")
 
 
 def environment() -> dict[str, Any]:
-    """Code, packages and machine that a result came from."""
+    """Packages and machine that a result came from."""
     return {
-        "git_commit": git_commit(),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
     }
@@ -43,21 +42,24 @@ def config_digest(cfg: DictConfig) -> str:
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def finished(run_dir: Path, cfg: DictConfig) -> dict[str, Any] | None:
-    """The metrics in ``run_dir`` if a run of ``cfg`` would repeat them: same settings, same committed code."""
-    path = run_dir / "metrics.json"
+def identity(cfg: DictConfig) -> dict[str, Any]:
+    """What two runs must share for one to stand for the other: settings and code."""
+    return {"config": config_digest(cfg), "git_commit": git_commit()}
+
+
+def read_same(path: Path, cfg: DictConfig) -> dict[str, Any] | None:
+    """The content of a run's json file if a run of ``cfg`` would repeat it; uncommitted changes never do."""
     if not path.is_file():
         return None
-    metrics = json.loads(path.read_text())
-    commit = git_commit()
-    same = metrics["config"] == config_digest(cfg) and metrics["git_commit"] == commit and not (commit or "").endswith("-dirty")
-    return metrics if same else None
+    content = json.loads(path.read_text())
+    same = all(content[name] == value for name, value in identity(cfg).items())
+    return content if same and not str(content["git_commit"]).endswith("-dirty") else None
 
 
-def write_metrics(path: Path, metrics: dict[str, Any]) -> None:
-    """Write whole or not at all: the file's existence says that the run finished."""
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write whole or not at all: the existence of ``metrics.json`` says that the run finished."""
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(metrics, indent=2) + "\n")
+    temporary.write_text(json.dumps(content, indent=2) + "\n")
     temporary.replace(path)
 
 

@@ -35,7 +35,7 @@ QUIET = (  # hints of Lightning's for larger data than ours, which lives in memo
 def main(cfg: DictConfig) -> float | None:
     """One job; returns its best validation accuracy, for sweepers that optimise."""
     run_dir = Path(cfg.run_dir)
-    if cfg.resume and (metrics := results.finished(run_dir, cfg)):
+    if cfg.resume and (metrics := results.read_same(run_dir / "metrics.json", cfg)):
         log.info("%s: finished before, kept", run_dir)
         return metrics["val/acc"]
     try:
@@ -90,7 +90,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         logger.log_hyperparams(hparams, shown)
         logger.finalize("success")
     results.write_predictions(run_dir / "predictions.csv", predictions)
-    results.write_metrics(run_dir / "metrics.json", metrics)
+    results.write_json(run_dir / "metrics.json", metrics)
     log.info("  test/acc %.4f (%d/%d)", metrics["test/acc"], metrics["test/correct"], metrics["test/total"])
     return metrics
 
@@ -116,7 +116,7 @@ def _evaluate(
 def _start(run_dir: Path, cfg: DictConfig) -> str | None:
     """Prepare the run's folder and return the checkpoint to go on from, if any."""
     ckpt_path = cfg.ckpt_path
-    if ckpt_path is None and cfg.resume and (run_dir / "last.ckpt").is_file():
+    if ckpt_path is None and cfg.resume and results.read_same(run_dir / "started.json", cfg) and (run_dir / "last.ckpt").is_file():
         ckpt_path = str(run_dir / "last.ckpt")
     if ckpt_path is not None:
         trained = checkpoint.read(ckpt_path)
@@ -131,6 +131,7 @@ def _start(run_dir: Path, cfg: DictConfig) -> str | None:
         for path in run_dir.glob(pattern):
             if ckpt_path is None or path.resolve().parent != Path(ckpt_path).resolve().parent:
                 path.unlink()
+    results.write_json(run_dir / "started.json", results.identity(cfg))
     return ckpt_path
 
 
@@ -188,7 +189,7 @@ def _metrics(
         **{name: value for name, value in scores.items() if name.startswith("test/acc_")},
         "trained_on": cfg.classifier.run.corpus,
         "ckpt_path": None if cfg.fit else str(cfg.ckpt_path),
-        "config": results.config_digest(cfg),
+        **results.identity(cfg),
         **results.environment(),
     }
 

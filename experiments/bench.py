@@ -65,8 +65,8 @@ class Stopwatch(lightning.Callback):
     def on_validation_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         with torch.inference_mode():
             test = (pl_module(self.data.test_sets[0].log_mel).argmax(dim=1) == self.data.test_labels).float().mean().item()
-        validation: Any = pl_module.val_metrics["acc"]
-        for part, accuracy in (("validation", validation.compute().item()), ("test", test)):
+        metrics: Any = pl_module.val_metrics
+        for part, accuracy in (("validation", metrics["acc"].compute().item()), ("test", test)):
             if accuracy >= TARGET - 1e-4 and part not in self.reached:
                 self.reached[part] = (len(self.epochs), sum(self.epochs))
 
@@ -110,10 +110,10 @@ def bench_training(seeds: int, epoch_s: list[float]) -> Iterator[tuple[str, str]
         for part, found in stopwatch.reached.items():
             reached[part].append(found)
     yield "one training epoch of baseline (2,400 clips, median)", f"{statistics.median(epoch_s):.2f} s"
-    for part, found in reached.items():
-        counts = f"{len(found)} of {seeds} seeds"
-        if found:
-            epochs, taken = (statistics.median(values[index] for values in found) for index in (0, 1))
+    for part, times in reached.items():
+        counts = f"{len(times)} of {seeds} seeds"
+        if times:
+            epochs, taken = statistics.median(epoch for epoch, _ in times), statistics.median(taken for _, taken in times)
             counts += f", median {epochs:.0f} epochs, {taken:.1f} s"
         yield f"baseline to {TARGET:.2%} on the official {part}", counts
 

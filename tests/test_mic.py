@@ -286,9 +286,8 @@ def test_devices_are_listed(sound_server: tuple[dict[str, str], "subprocess.Pope
 
 @pytest.mark.hardware
 def test_a_microphone_that_cannot_be_opened_is_one_sentence(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    done = mic(
-        f"ckpt_path={tiny_checkpoint}", PULSE_SERVER=f"unix:{tmp_path}/none", HOME=str(tmp_path), XDG_RUNTIME_DIR=str(tmp_path)
-    )
+    nowhere = {"PULSE_SERVER": f"unix:{tmp_path}/none", "HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path)}
+    done = mic(f"ckpt_path={tiny_checkpoint}", extra=nowhere)
     assert done.returncode == 1
     assert "digits.mic: " in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr

@@ -143,7 +143,7 @@ def test_a_run_of_the_same_name_starts_clean(tiny_corpus: Path, tmp_path: Path) 
     (run_dir / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match="no clip for test"):
         train(tiny_run(tiny_corpus, run_dir, "data.split=take_fold", "data.fold=9"))
-    assert [path.name for path in run_dir.iterdir()] == ["notes.txt"]
+    assert {path.name for path in run_dir.iterdir()} == {"notes.txt", "started.json"}
 
 
 def test_sweep_goes_on_after_a_failed_run_and_resume_keeps_the_finished(tiny_corpus: Path, tmp_path: Path) -> None:
@@ -175,15 +175,31 @@ def test_finished_runs_are_kept_only_for_the_same_settings_and_code(
 ) -> None:
     monkeypatch.setattr(results, "git_commit", lambda: "abc")
     cfg = tiny_run(tiny_corpus, tmp_path / "run")
-    results.write_metrics(tmp_path / "metrics.json", {"config": results.config_digest(cfg), "git_commit": "abc"})
-    assert results.finished(tmp_path, cfg)
-    assert results.finished(tmp_path, tiny_run(tiny_corpus, tmp_path / "elsewhere", "resume=true"))
-    assert not results.finished(tmp_path, tiny_run(tiny_corpus, tmp_path / "run", "model.dropout=0.3"))
+    path = tmp_path / "metrics.json"
+    results.write_json(path, results.identity(cfg))
+    assert results.read_same(path, cfg)
+    assert results.read_same(path, tiny_run(tiny_corpus, tmp_path / "elsewhere", "resume=true"))
+    assert not results.read_same(path, tiny_run(tiny_corpus, tmp_path / "run", "model.dropout=0.3"))
+    assert not results.read_same(tmp_path / "none.json", cfg)
     monkeypatch.setattr(results, "git_commit", lambda: "abd")
-    assert not results.finished(tmp_path, cfg)
+    assert not results.read_same(path, cfg)
     monkeypatch.setattr(results, "git_commit", lambda: "abc-dirty")
-    assert not results.finished(tmp_path, cfg)
-    assert not results.finished(tmp_path / "none", cfg)
+    results.write_json(path, results.identity(cfg))
+    assert not results.read_same(path, cfg)
+
+
+def test_resume_takes_up_an_unfinished_run_and_no_other(tiny_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "git_commit", lambda: "abc")
+    settings = ("resume=true", "trainer.max_epochs=2", "data.batch_size=20")
+    first = train(tiny_run(tiny_corpus, tmp_path, *settings))
+    (tmp_path / "metrics.json").unlink()
+    resumed = train(tiny_run(tiny_corpus, tmp_path, *settings))  # nothing is left to train
+    assert resumed["epochs"] == first["epochs"] == 2
+    assert resumed["train_s"] < 0.5 * first["train_s"]
+    assert resumed["test/correct"] == first["test/correct"]
+    assert (tmp_path / "best.ckpt").is_file()
+    monkeypatch.setattr(results, "git_commit", lambda: "abd")
+    assert train(tiny_run(tiny_corpus, tmp_path, *settings))["train_s"] > 0.5 * first["train_s"]
 
 
 @pytest.mark.parametrize(
