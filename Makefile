@@ -23,7 +23,7 @@ sweep: setup ## train baseline and robust over three seeds each and compare them
 		data=espeak; \
 		echo "==== FSDD CANNOT BE REACHED. Going on with SYNTHETIC VOICES (data=espeak): these are not FSDD figures. ===="; \
 	}; \
-	$(BIN)/python -m digits.train +sweep=compare data=$$data seed=0,1,2 hydra.sweep.dir=outputs/sweep/$$data; \
+	$(BIN)/python -m digits.train +sweep=compare data=$$data seed=0,1,2 resume=true hydra.sweep.dir=outputs/sweep/$$data; \
 	trained=$$?; \
 	$(BIN)/python experiments/compare.py outputs/sweep/$$data && exit $$trained
 
@@ -44,7 +44,7 @@ mic: setup ## hear digits from the microphone
 tensorboard: setup ## browse the runs under outputs/
 	$(BIN)/tensorboard --logdir outputs
 
-clean: ## remove the environment and all caches, but no run under outputs/
+clean: ## remove the environment and the caches in this folder, but no run under outputs/
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

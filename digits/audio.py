@@ -16,6 +16,8 @@ from torch import Tensor
 from digits._torchaudio import torchaudio
 
 SAMPLE_RATE = 48_000  # Hz; what microphones and browsers deliver
+MIN_RATE_HZ, MAX_RATE_HZ = 4000, 768_000  # below, no speech; above, no sound card
+MIN_PEAK = 1e-6  # of full scale, -120 dB: no microphone is that quiet
 MIN_DURATION_S = 0.02  # one level frame; anything shorter cannot hold a word
 
 LEVEL_HOP_S = 0.010
@@ -69,12 +71,12 @@ def check(waveform: Tensor, sample_rate: int) -> None:
     """Refuse what no word can be in.
 
     Raises:
-        ValueError: not one-dimensional, shorter than :data:`MIN_DURATION_S`, NaN or infinite samples, or all zeros.
+        ValueError: not one-dimensional, shorter than :data:`MIN_DURATION_S`, NaN or infinite samples, or silence.
     """
     if waveform.ndim != 1:
         raise ValueError(f"waveform must have shape (samples,), got {tuple(waveform.shape)}")
-    if sample_rate < 1000:
-        raise ValueError(f"sample_rate must be at least 1000 Hz, got {sample_rate}")
+    if not MIN_RATE_HZ <= sample_rate <= MAX_RATE_HZ:
+        raise ValueError(f"sample_rate must be {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz, got {sample_rate}")
     if len(waveform) < MIN_DURATION_S * sample_rate:
         raise ValueError(
             f"too short to hold a word: {len(waveform)} samples at {sample_rate} Hz, "
@@ -82,8 +84,8 @@ def check(waveform: Tensor, sample_rate: int) -> None:
         )
     if not torch.isfinite(waveform).all():
         raise ValueError("some samples are NaN or infinite")
-    if not waveform.any():
-        raise ValueError("only silence: every sample is zero")
+    if waveform.abs().max() < MIN_PEAK:
+        raise ValueError(f"only silence: no sample is larger than {MIN_PEAK}")
 
 
 @lru_cache(maxsize=16)

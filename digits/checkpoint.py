@@ -1,6 +1,5 @@
 """Checkpoints: read one without executing anything in it, and find the best of many."""
 
-import json
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,9 +7,9 @@ from typing import Any
 
 import torch
 
-from digits import features, model
+from digits import features, model, results
 
-PARTS = ("state_dict", "hyper_parameters", "datamodule_hyper_parameters")
+PARTS = {"state_dict": (), "hyper_parameters": ("network", "run"), "datamodule_hyper_parameters": ("front_end", "source")}
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -29,7 +28,9 @@ def read(path: str | Path) -> dict[str, Any]:
         raise ValueError(f"{path}: refused, since it is damaged or holds more than plain values and tensors") from error
     except Exception as error:  # a foreign or damaged file leads the unpickler anywhere: IndexError, KeyError, RuntimeError...
         raise ValueError(f"{path}: damaged or cut off, or no checkpoint at all") from error
-    if not isinstance(checkpoint, dict) or any(not isinstance(checkpoint.get(part), dict) for part in PARTS):
+    if not isinstance(checkpoint, dict) or not all(
+        isinstance(checkpoint.get(part), dict) and set(names) <= set(checkpoint[part]) for part, names in PARTS.items()
+    ):
         raise ValueError(f"{path}: a checkpoint of another program; digits.train writes the ones to use")
     return checkpoint
 
@@ -57,16 +58,16 @@ def find_best(outputs: str | Path, prefer: Sequence[str]) -> Path:
     """The best checkpoint of all finished runs below a folder.
 
     Experiments come in the order of ``prefer``, the others after them; then the higher val/acc, then the newer run.
+    Runs on a part of the data (``trainer=smoke``) do not count.
 
     Raises:
         FileNotFoundError: no finished run.
     """
     rank = {name: -position for position, name in enumerate(prefer)}
     found: list[tuple[int, float, float, Path]] = []
-    for path in Path(outputs).rglob("metrics.json"):
-        best = path.with_name("best.ckpt")
-        if best.is_file():
-            metrics = json.loads(path.read_text())
+    for run_dir, metrics in results.read_metrics(Path(outputs).expanduser()).items():
+        best = run_dir / "best.ckpt"
+        if best.is_file() and metrics.get("complete", True):
             preference = rank.get(metrics["experiment"], -len(rank))
             found.append((preference, metrics["val/acc"] or 0.0, best.stat().st_mtime, best))
     if not found:

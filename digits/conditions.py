@@ -29,8 +29,11 @@ def apply(waveform: Tensor, sample_rate: int, effects: Effects, key: str) -> Ten
     for name, arguments in effects.items():
         if name not in EFFECTS:
             raise ValueError(f"unknown effect {name}; there are {', '.join(EFFECTS)}")
-        drawn = {argument: _draw(value, generator) for argument, value in arguments.items()}
-        waveform = EFFECTS[name](waveform, sample_rate, generator=generator, **drawn)
+        try:
+            drawn = {argument: _draw(value, generator) for argument, value in arguments.items()}
+            waveform = EFFECTS[name](waveform, sample_rate, generator=generator, **drawn)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"effect {name} with {dict(arguments)}: {error}") from error
     return waveform
 
 

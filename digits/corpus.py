@@ -98,7 +98,8 @@ def divide(clips: Sequence[Clip], split: str, fold: int = 0, test_speakers: Coll
     if split == "test_only":
         return Parts([], [], list(range(len(clips))))
     if split == "speaker":
-        tested = [clip.speaker in _known(test_speakers, clips) for clip in clips]
+        speakers = _known(test_speakers, clips)
+        tested = [clip.speaker in speakers for clip in clips]
         validated = [_fold(clip) == 1 for clip in clips]
     else:
         if not (0 <= fold < N_FOLDS):

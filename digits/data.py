@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +63,10 @@ def _read(clip: Clip, sample_rate: int, effects: Effects, seed: int) -> tuple[Te
 
 @cache
 def _code_digest() -> str:
-    """Changed code makes other log-mels, so it is part of the key."""
-    modules = ("audio", "features", "conditions")
-    return hashlib.sha256(b"".join((Path(__file__).parent / f"{name}.py").read_bytes() for name in modules)).hexdigest()
+    """Other code may make other log-mels, so it is part of the key."""
+    modules = ("audio", "features", "conditions", "data")
+    code = b"".join((Path(__file__).parent / f"{name}.py").read_bytes() for name in modules)
+    return hashlib.sha256(code + repr([version(name) for name in ("torch", "torchaudio")]).encode()).hexdigest()
 
 
 def _cache_key(clips: Sequence[Clip], front_end: dict[str, Any], effects: Effects, seed: int) -> str:
@@ -77,7 +79,7 @@ def _load(path: Path) -> Tensor | None:
     """A cache file's tensor, or None where there is none or its checksum says that it is damaged."""
     try:
         content = path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):  # another user's, in a shared cache
         return None
     digest, payload = content[:32], memoryview(content)[32:]
     if hashlib.sha256(payload).digest() != digest:
@@ -163,6 +165,11 @@ class DigitsDataModule(lightning.LightningDataModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
+        for name, value in (("batch_size", batch_size), ("train_copies", train_copies)):
+            if value < 1:
+                raise ValueError(f"data.{name} must be at least 1, got {value}")
+        if test_conditions is not None and "clean" not in test_conditions:
+            raise ValueError("data.test_conditions needs one named clean: {}")
         self.front_end = front_end or {}
         self.conditions = {"clean": {}} if test_conditions is None else test_conditions
 

@@ -19,6 +19,7 @@ def run(main: Callable[[], object], program: str) -> None:
     try:
         main()
     except KeyboardInterrupt:
+        print(f"{program}: interrupted", file=sys.stderr)
         sys.exit(130)
     except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:
         if show_traceback:

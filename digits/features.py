@@ -80,6 +80,7 @@ class FrontEnd:
             ValueError: the waveform cannot hold a word (:func:`digits.audio.check`).
         """
         audio.check(waveform, sample_rate)
+        waveform = waveform / waveform.abs().max()  # gain does not matter, and no level can overflow or vanish in the powers below
         waveform = audio.resample(waveform, sample_rate, self.sample_rate)
         return audio.fit(audio.trim(waveform, self.sample_rate, **self.trim), self.window_length)
 

@@ -5,6 +5,7 @@
 """
 
 import argparse
+import errno
 import hashlib
 import os
 import shutil
@@ -29,7 +30,9 @@ REACH_S = 20.0  # in which the first byte must arrive, over all attempts
 STALL_S = 15.0  # without a byte, once the download runs
 ATTEMPTS = 3
 MAX_BYTES = 200_000_000  # the archive has 16 MB; a server that sends more is not ours
+MAX_CLIP_BYTES = 1_000_000  # the longest clip has 37 kB
 CHUNK = 1 << 16
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 WAYS_OUT = (
     "set FSDD_ROOT (or data.root) to a copy of free-spoken-digit-dataset v1.0.10, "
@@ -64,6 +67,7 @@ def load(root: str | None = None) -> Corpus:
 
 def read_verified(folder: Path) -> Corpus:
     """Read ``folder`` or its subfolder ``recordings`` and compare its content with what was published."""
+    folder = folder.expanduser()
     recordings = folder / "recordings"
     try:
         corpus = read_folder(recordings if recordings.is_dir() else folder, "fsdd")
@@ -101,9 +105,21 @@ def download(folder: Path, url: str = URL) -> None:
             read_verified(recordings)
         except (tarfile.TarError, ValueError, OSError, EOFError) as error:
             raise UnreachableError(f"the archive from {url} is damaged or changed ({error}); {WAYS_OUT}") from error
-        if folder.exists():
+        _install(recordings, folder)
+
+
+def _install(recordings: Path, folder: Path) -> None:
+    """Move into place, unless another job has been faster; a damaged folder makes way."""
+    if folder.exists():
+        try:
+            read_verified(folder)
+            return
+        except ValueError:
             shutil.rmtree(folder)
+    try:
         recordings.rename(folder)
+    except OSError:
+        read_verified(folder)
 
 
 def extract(archive: Path, folder: Path) -> None:
@@ -114,6 +130,8 @@ def extract(archive: Path, folder: Path) -> None:
             parts = member.name.split("/")
             if not (member.isreg() and len(parts) == 3 and parts[1] == "recordings" and parts[2].endswith(".wav")):
                 continue
+            if member.size > MAX_CLIP_BYTES:
+                raise ValueError(f"{member.name} would have {member.size} bytes")
             source = tar.extractfile(member)
             assert source is not None
             (folder / Path(parts[2]).name).write_bytes(source.read())
@@ -125,13 +143,16 @@ def _fetch(url: str, path: Path) -> None:
     for attempt in range(ATTEMPTS):
         if attempt:
             time.sleep(max(0.0, min(2.0**attempt, deadline - time.monotonic())))
-        if (remaining := deadline - time.monotonic()) <= 0 and attempt:
+        if (remaining := deadline - time.monotonic()) <= 0:
             break
         try:
             with _open(url, remaining) as response, path.open("wb") as file:
+                deadline = time.monotonic() + REACH_S  # it can be reached; a connection that breaks later gets as long again
                 _copy(response, file)
             return
         except (OSError, HTTPException) as error:
+            if isinstance(error, OSError) and error.errno in FULL_DISK:
+                raise OSError(error.errno, f"{path.parent.parent} is full; DIGITS_CACHE names another folder") from error
             problem = error
     raise UnreachableError(f"cannot download FSDD from {url} ({problem}); {WAYS_OUT}")
 
@@ -143,7 +164,7 @@ def _open(url: str, timeout_s: float) -> HTTPResponse:
     def connect() -> None:
         try:
             outcome.append(urllib.request.urlopen(url, timeout=STALL_S))  # noqa: S310 - a constant https address
-        except (OSError, HTTPException) as error:
+        except Exception as error:  # whatever it is, the waiting side raises it
             outcome.append(error)
 
     thread = threading.Thread(target=connect, daemon=True)
@@ -162,7 +183,7 @@ def _copy(response: HTTPResponse, file: IO[bytes]) -> None:
     announced = int(response.headers.get("Content-Length") or 0) or None
     done = 0
     with tqdm(total=announced, unit="B", unit_scale=True, desc="FSDD v1.0.10", disable=None) as bar:
-        while chunk := response.read(CHUNK):
+        while chunk := response.read1(CHUNK):
             done += len(chunk)
             if done > MAX_BYTES:
                 raise ConnectionError(f"the server sends more than {MAX_BYTES} bytes")
@@ -177,6 +198,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folder", nargs="?", help="a copy to check (default: $FSDD_ROOT, the cache folder, a download)")
     try:
         corpus = load(parser.parse_args(arguments).folder)
+    except KeyboardInterrupt:
+        return 130
     except (UnreachableError, ValueError, OSError) as error:
         print(f"digits.fsdd: {error}", file=sys.stderr)
         return 3 if isinstance(error, UnreachableError) else 1

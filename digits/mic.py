@@ -75,8 +75,8 @@ class Screen:
         if self.output == "jsonl":
             print(json.dumps(asdict(heard)), flush=True)
         else:
-            at = f"{heard.start_s:8.2f} s"
-            print(f"{at}   {heard.digit}   {heard.probability:4.0%}   {heard.latency_ms:4.0f} ms", flush=True)
+            columns = f"{heard.start_s:9.2f} s   {heard.digit:^5}  {heard.probability:^11.0%}  {heard.latency_ms:4.0f} ms"
+            print(columns, flush=True)
 
     def level(self, level_db: float, floor_db: float) -> None:
         if self.meter:
@@ -139,6 +139,8 @@ def main(cfg: DictConfig) -> None:
         settings: Any = OmegaConf.to_container(cfg.segmenter)
         listener = Listener(Segmenter(sample_rate, **settings), recognizer, cfg.denoise)
         try:
+            if cfg.output == "text":
+                screen.say("         at   digit  probability  latency")
             for heard in listen(blocks, listener, screen, cfg.seconds):
                 screen.show(heard)
         except KeyboardInterrupt:

@@ -7,12 +7,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
-from digits import audio
+if TYPE_CHECKING:  # listing devices needs no torch, which takes a second to import
+    from torch import Tensor
 
 FIRST_BLOCK_S = 5.0  # a sound server can take seconds to start a stream
 NEXT_BLOCK_S = 2.0
@@ -82,19 +80,21 @@ def _label(device: dict[str, Any]) -> str:
     return f"{device['index']} ({device['name']})"
 
 
-def read_blocks(waveform: Tensor, block_length: int) -> Iterator[Tensor]:
+def read_blocks(waveform: "Tensor", block_length: int) -> "Iterator[Tensor]":
     """A recording as the blocks a microphone would have given."""
     for start in range(0, len(waveform), block_length):
         yield waveform[start : start + block_length]
 
 
 @contextmanager
-def open_microphone(device: dict[str, Any], block_ms: float) -> Iterator[Iterator[Tensor]]:
+def open_microphone(device: dict[str, Any], block_ms: float) -> "Iterator[Iterator[Tensor]]":
     """Open a device at its own rate (many refuse any other); the context is an endless iterator of mono blocks.
 
     Raises:
         MicrophoneError: it cannot be opened; while iterating, no block came for :data:`NEXT_BLOCK_S` seconds.
     """
+    import torch
+
     sounddevice = _sounddevice()
     sample_rate = int(device["default_samplerate"])
     blocks: queue.SimpleQueue[Tensor] = queue.SimpleQueue()
@@ -120,7 +120,7 @@ def open_microphone(device: dict[str, Any], block_ms: float) -> Iterator[Iterato
         _close(stream)
 
 
-def _blocks(blocks: "queue.SimpleQueue[Tensor]", label: str) -> Iterator[Tensor]:
+def _blocks(blocks: "queue.SimpleQueue[Tensor]", label: str) -> "Iterator[Tensor]":
     patience_s = FIRST_BLOCK_S
     while True:
         try:
@@ -143,11 +143,13 @@ def _close(stream: Any) -> None:
         os._exit(1)
 
 
-def read_file(path: str | Path, block_ms: float) -> tuple[Iterator[Tensor], int]:
+def read_file(path: str | Path, block_ms: float) -> "tuple[Iterator[Tensor], int]":
     """Blocks and sample rate of a recording.
 
     Raises:
         ValueError, FileNotFoundError: as :func:`digits.audio.read`.
     """
+    from digits import audio
+
     waveform, sample_rate = audio.read(path)
     return read_blocks(waveform, max(1, round(block_ms / 1000 * sample_rate))), sample_rate

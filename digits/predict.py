@@ -3,9 +3,7 @@
 import argparse
 import csv
 import sys
-
-OUTPUTS = "outputs"
-PREFER = ("robust", "baseline")
+from pathlib import Path
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -15,17 +13,17 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("files", nargs="+", metavar="FILE")
     parser.add_argument("--csv", action="store_true", help="print path,digit,probability with a header")
-    parser.add_argument("--ckpt-path", help=f"checkpoint to use (default: the best below {OUTPUTS}/)")
+    parser.add_argument("--ckpt-path", help="checkpoint to use (default: the best below outputs/, as conf/mic.yaml says)")
     options = parser.parse_args(arguments)
 
     import torch  # here, so that --help is quick
 
-    from digits import audio, checkpoint
+    from digits import audio
     from digits.recognizer import Recognizer
 
     torch.set_num_threads(1)  # for one clip at a time, a second thread only costs
     try:
-        ckpt_path = options.ckpt_path or checkpoint.find_best(OUTPUTS, PREFER)
+        ckpt_path = options.ckpt_path or _best()
         recognizer = Recognizer.load(ckpt_path)
     except (ValueError, OSError) as error:
         print(f"digits.predict: {error}", file=sys.stderr)
@@ -47,6 +45,16 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             print(f"{path}: {prediction.digit}  {prediction.probability:.1%}")
     return int(failed)
+
+
+def _best() -> Path:
+    """What the microphone would take."""
+    from omegaconf import OmegaConf
+
+    from digits import checkpoint, entry
+
+    config = OmegaConf.load(Path(entry.CONF) / "mic.yaml")
+    return checkpoint.find_best(config.outputs, config.prefer)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import subprocess
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 PLACE = ("run_dir", "resume", "ckpt_path")  # settings that say where a run is, not what it computes
+OWN_SOURCES = ("folder",)  # people's own recordings, which may change between runs
 PACKAGES = ("torch", "torchaudio", "lightning", "hydra-core", "numpy")
 
 
@@ -24,8 +26,9 @@ def environment() -> dict[str, Any]:
     }
 
 
+@cache
 def git_commit() -> str | None:
-    """The project's commit, ``-dirty`` if tracked files differ from it; None outside of a git checkout."""
+    """The project's commit when this process first asked, ``-dirty`` if tracked files differ from it; None outside of git."""
     git = ["git", "-C", str(Path(__file__).parent)]
     try:
         commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
@@ -35,10 +38,11 @@ def git_commit() -> str | None:
     return commit + ("-dirty" if changed.strip() else "")
 
 
-def config_digest(cfg: DictConfig) -> str:
-    """A short hash of every setting that can change a run's figures."""
+def config_digest(cfg: DictConfig, without_seed: bool = False) -> str:
+    """A short hash of every setting that can change a run's figures; unresolved, so that the seed stands in it only once."""
     settings: Any = OmegaConf.to_container(cfg)
-    what = {key: value for key, value in settings.items() if key not in PLACE}
+    left_out = (*PLACE, "seed") if without_seed else PLACE
+    what = {key: value for key, value in settings.items() if key not in left_out}
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -48,12 +52,43 @@ def identity(cfg: DictConfig) -> dict[str, Any]:
 
 
 def read_same(path: Path, cfg: DictConfig) -> dict[str, Any] | None:
-    """The content of a run's json file if a run of ``cfg`` would repeat it; uncommitted changes never do."""
-    if not path.is_file():
+    """The content of a run's json file if a run of ``cfg`` would repeat it.
+
+    Uncommitted code and people's own recordings may have changed since: they never do.
+    """
+    if not path.is_file() or cfg.data.source in OWN_SOURCES:
         return None
-    content = json.loads(path.read_text())
-    same = all(content[name] == value for name, value in identity(cfg).items())
-    return content if same and not str(content["git_commit"]).endswith("-dirty") else None
+    content, wanted = read_json(path), identity(cfg)
+    committed = wanted["git_commit"] is not None and not wanted["git_commit"].endswith("-dirty")
+    return content if committed and all(content.get(name) == value for name, value in wanted.items()) else None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read what :func:`write_json` wrote.
+
+    Raises:
+        ValueError: the file holds something else.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path}: not readable as json: delete it, or the run that it belongs to") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: not a run's json file: delete it, or the run that it belongs to")
+    return content
+
+
+def read_metrics(folder: Path) -> dict[Path, dict[str, Any]]:
+    """``metrics.json`` of every finished run below a folder, by the run's folder.
+
+    Raises:
+        ValueError: a file of that name that is none of a run.
+    """
+    found = {path.parent: read_json(path) for path in sorted(folder.rglob("metrics.json"))}
+    for run_dir, metrics in found.items():
+        if missing := {"experiment", "corpus", "split", "seed", "val/acc", "test/acc"} - set(metrics):
+            raise ValueError(f"{run_dir / 'metrics.json'}: not a run's: it lacks {', '.join(sorted(missing))}")
+    return found
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

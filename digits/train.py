@@ -1,7 +1,6 @@
 """Train, test and record one run (``python -m digits.train``), or many (``-m``, ``+sweep=``)."""
 
 import logging
-import shutil
 import sys
 import time
 import traceback
@@ -13,35 +12,36 @@ import hydra
 import lightning
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
-from digits import checkpoint, entry, results
+from digits import entry, results, resume
 from digits.classifier import DigitClassifier
 from digits.dashboard import EpochLines
 from digits.data import DigitsDataModule
 
 log = logging.getLogger(__name__)
 
-FILES = ("best.ckpt", "last.ckpt", "metrics.json", "predictions.csv", "error.txt", "events.out.tfevents.*", "hparams.yaml")
 QUIET = (  # hints of Lightning's for larger data than ours, which lives in memory
     ".*does not have many workers.*",
     ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
     ".*Checkpoint directory .* exists and is not empty.*",
-    ".*The dirpath has changed.*",  # a run that resumes in a folder of its own
+    ".*multiple `ModelCheckpoint` callbacks.*",  # the first is the one for the best, as it should be
+    ".*The dirpath has changed.*",  # an evaluation in a folder of its own
 )
 
 
 @hydra.main(version_base="1.3", config_path=entry.CONF, config_name="train")
 def main(cfg: DictConfig) -> float | None:
     """One job; returns its best validation accuracy, for sweepers that optimise."""
-    run_dir = Path(cfg.run_dir)
-    if cfg.resume and (metrics := results.read_same(run_dir / "metrics.json", cfg)):
-        log.info("%s: finished before, kept", run_dir)
+    if cfg.resume and (metrics := resume.finished(cfg)):
+        log.info("%s: finished before, kept", cfg.run_dir)
         return metrics["val/acc"]
     try:
         return train(cfg)["val/acc"]
     except BaseException as error:  # a sweep goes on with its other runs; this one's end stays readable beside them
-        (run_dir / "error.txt").write_text(traceback.format_exc())
+        run_dir = Path(cfg.run_dir)
+        run_dir.mkdir(parents=True, exist_ok=True)
+        (run_dir / "error.txt").write_text(f"{traceback.format_exc()}\n{entry.explain(error) or type(error).__name__}\n")
         if isinstance(error, Exception):
             log.error("%s: failed: %s", run_dir, entry.explain(error))
         raise
@@ -54,8 +54,10 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         ValueError, OSError: a setting, a file of the corpus or a checkpoint that cannot be used, named in the message.
     """
     quieten()
+    if cfg.fit and cfg.data.split == "test_only":
+        raise ValueError("data.split=test_only leaves nothing to train on: it goes with fit=false ckpt_path=.../best.ckpt")
+    ckpt_path = resume.begin(cfg)
     run_dir = Path(cfg.run_dir)
-    ckpt_path = _start(run_dir, cfg)
     log.info("%s on %s, seed %d -> %s", cfg.name, cfg.data.source, cfg.seed, run_dir)
 
     lightning.seed_everything(cfg.seed, workers=True, verbose=False)
@@ -72,27 +74,33 @@ def train(cfg: DictConfig) -> dict[str, Any]:
 
     started = time.perf_counter()
     if cfg.fit:
-        trainer.fit(classifier, data, ckpt_path=ckpt_path, weights_only=True)
-        if trainer.interrupted:
-            raise KeyboardInterrupt
-        if not (run_dir / "best.ckpt").is_file():  # resumed, and no epoch since was better
-            shutil.copy(trainer.checkpoint_callback.best_model_path, run_dir / "best.ckpt")  # type: ignore[union-attr]
-    training = {
+        _fit(trainer, classifier, data, ckpt_path)
+    training: dict[str, Any] = {
         "parameters": sum(parameter.numel() for parameter in classifier.network.parameters()),
         "epochs": trainer.current_epoch if cfg.fit else 0,
-        "train_s": round(time.perf_counter() - started, 2) if cfg.fit else 0.0,
+        "train_s": round(time.perf_counter() - started, 2) if cfg.fit and ckpt_path is None else None,  # of a whole training
+        "complete": all(cfg.trainer[f"limit_{part}_batches"] == 1.0 for part in ("train", "val", "test")),
     }
     scores = _evaluate(trainer, classifier, data, "best" if cfg.fit else ckpt_path)
     predictions = _predictions(data, classifier)
     metrics = _metrics(cfg, data, scores, predictions) | training
     for logger in trainer.loggers:
         shown = {name: value for name, value in metrics.items() if name.startswith(("val/acc", "test/acc")) and value is not None}
-        logger.log_hyperparams(hparams, shown)
+        logger.log_hyperparams(hparams, shown, step=trainer.global_step)
         logger.finalize("success")
     results.write_predictions(run_dir / "predictions.csv", predictions)
     results.write_json(run_dir / "metrics.json", metrics)
     log.info("  test/acc %.4f (%d/%d)", metrics["test/acc"], metrics["test/correct"], metrics["test/total"])
     return metrics
+
+
+def _fit(trainer: lightning.Trainer, classifier: DigitClassifier, data: DigitsDataModule, ckpt_path: str | None) -> None:
+    try:
+        trainer.fit(classifier, data, ckpt_path=ckpt_path, weights_only=True)
+    except SystemExit:  # Lightning's answer to Ctrl-C
+        if trainer.interrupted:
+            raise KeyboardInterrupt from None
+        raise
 
 
 def quieten() -> None:
@@ -111,56 +119,6 @@ def _evaluate(
     for condition_scores in trainer.test(classifier, data, ckpt_path=ckpt_path, weights_only=True, verbose=False):
         scores |= condition_scores
     return scores
-
-
-def _start(run_dir: Path, cfg: DictConfig) -> str | None:
-    """Prepare the run's folder and return the checkpoint to go on from, if any."""
-    ckpt_path = cfg.ckpt_path
-    if ckpt_path is None and cfg.resume and results.read_same(run_dir / "started.json", cfg) and (run_dir / "last.ckpt").is_file():
-        ckpt_path = str(run_dir / "last.ckpt")
-    if ckpt_path is not None:
-        trained = checkpoint.read(ckpt_path)
-        if cfg.fit:
-            _must_match(cfg, trained, ckpt_path)
-        else:
-            _adopt(cfg, trained)
-    elif not cfg.fit:
-        raise ValueError("fit=false evaluates a trained model: it needs ckpt_path=.../best.ckpt")
-    run_dir.mkdir(parents=True, exist_ok=True)
-    for pattern in FILES:  # of an earlier run of the same name
-        for path in run_dir.glob(pattern):
-            if ckpt_path is None or path.resolve().parent != Path(ckpt_path).resolve().parent:
-                path.unlink()
-    results.write_json(run_dir / "started.json", results.identity(cfg))
-    return ckpt_path
-
-
-def _settings(cfg: DictConfig) -> dict[str, Any]:
-    resolved: Any = OmegaConf.to_container(cfg, resolve=True)
-    classifier, front_end = resolved["classifier"], resolved["data"]["front_end"]
-    return {"experiment": cfg.name, "model": classifier["network"], "data.front_end": front_end}
-
-
-def _trained_settings(trained: dict[str, Any]) -> dict[str, Any]:
-    hparams = trained["hyper_parameters"]
-    front_end = trained["datamodule_hyper_parameters"].get("front_end")
-    return {"experiment": hparams["run"]["experiment"], "model": hparams["network"], "data.front_end": front_end}
-
-
-def _must_match(cfg: DictConfig, trained: dict[str, Any], ckpt_path: str) -> None:
-    wanted = _settings(cfg)
-    for name, value in _trained_settings(trained).items():
-        if value != wanted[name]:
-            raise ValueError(f"{ckpt_path} was trained with {name} = {value}, this run has {wanted[name]}: give the same")
-
-
-def _adopt(cfg: DictConfig, trained: dict[str, Any]) -> None:
-    """Evaluate a checkpoint as what it is: with its own network, front end, name and seed."""
-    hparams = trained["hyper_parameters"]
-    with open_dict(cfg):
-        cfg.name, cfg.seed, cfg.model = hparams["run"]["experiment"], hparams["run"]["seed"], hparams["network"]
-        cfg.data.front_end = trained["datamodule_hyper_parameters"].get("front_end")
-        cfg.classifier.run = hparams["run"]
 
 
 def _predictions(data: DigitsDataModule, classifier: DigitClassifier) -> list[dict[str, Any]]:
@@ -183,11 +141,12 @@ def _metrics(
         "split": data.split,
         "seed": cfg.seed,
         "val/acc": scores.get("val/acc"),
-        "test/acc": sum(clean) / len(clean) if clean else None,
+        "test/acc": sum(clean) / len(clean),
         "test/correct": sum(clean),
         "test/total": len(clean),
         **{name: value for name, value in scores.items() if name.startswith("test/acc_")},
         "trained_on": cfg.classifier.run.corpus,
+        "settings": results.config_digest(cfg, without_seed=True),
         "ckpt_path": None if cfg.fit else str(cfg.ckpt_path),
         **results.identity(cfg),
         **results.environment(),

@@ -5,11 +5,11 @@ Every ``metrics.json`` below the folder counts; runs that should be there and ar
 
 import argparse
 import csv
-import json
 import math
+import re
 import statistics
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +20,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
-from digits import figures
+from digits import figures, results
 
 Metrics = dict[str, Any]
+SAME = ("experiment", "corpus", "split", "settings", "trained_on")  # what the seeds of one group share
 Z_95 = 1.959964  # standard normal quantile of a two-sided 95 % interval
 
 
@@ -57,12 +58,30 @@ def mean_std(values: Sequence[float]) -> tuple[float, float]:
 
 
 def read_groups(folder: Path) -> list[Group]:
-    """All finished runs below a folder, grouped."""
-    found: dict[tuple[str, str, str], list[tuple[Path, Metrics]]] = defaultdict(list)
-    for path in sorted(folder.rglob("metrics.json")):
-        metrics = json.loads(path.read_text())
-        found[metrics["experiment"], metrics["corpus"], metrics["split"]].append((path.parent, metrics))
-    return [Group(*key, runs) for key, runs in found.items()]
+    """All finished runs below a folder, grouped.
+
+    Raises:
+        ValueError: two runs that differ in nothing, not even the seed.
+    """
+    found: dict[tuple[str, ...], list[tuple[Path, Metrics]]] = defaultdict(list)
+    for run_dir, metrics in results.read_metrics(folder).items():
+        found[tuple(str(metrics.get(name)) for name in SAME)].append((run_dir, metrics))
+    names = Counter(key[:3] for key in found)
+    groups = []
+    for (experiment, corpus, split, *_), runs in found.items():
+        seeds = Counter(metrics["seed"] for _, metrics in runs)
+        if max(seeds.values()) > 1:
+            raise ValueError(f"{folder}: several runs of {experiment} with the same seed and settings: compare one sweep at a time")
+        details = _overrides(runs[0][0]) if names[experiment, corpus, split] > 1 else ""
+        groups.append(Group(f"{experiment} {details}".strip(), corpus, split, runs))
+    return groups
+
+
+def _overrides(run_dir: Path) -> str:
+    """What else was set on the command line of a run."""
+    path = run_dir / ".hydra" / "overrides.yaml"
+    overrides = [str(override) for override in OmegaConf.load(path)] if path.is_file() else [run_dir.name]
+    return " ".join(o for o in overrides if o.split("=")[0] not in ("experiment", "seed", "data", "resume", "+sweep"))
 
 
 def unfinished(folder: Path) -> list[str]:
@@ -106,7 +125,8 @@ def table(groups: list[Group]) -> str:
     for group in groups:
         first = group.runs[0][1]
         cells = [group.experiment, group.corpus, group.split, str(len(group.runs)), f"{first['parameters']:,}"]
-        cells.append(f"{first['epochs']} epochs, {statistics.fmean(group.values('train_s')):.1f} s")
+        times = group.values("train_s")  # of the runs that were not resumed
+        cells.append(f"{first['epochs']} epochs" + (f", {statistics.fmean(times):.1f} s" if times else ""))
         cells += [_percent(group.values(name)) for name in names]
         correct, total = statistics.fmean(group.values("test/correct")), first["test/total"]
         low, high = wilson(correct, total)
@@ -187,7 +207,7 @@ def report(groups: list[Group], missing: list[str]) -> str:
 
 
 def confusion_name(group: Group) -> str:
-    return f"confusion_{group.experiment}_{group.corpus}_{group.split}.png"
+    return re.sub(r"[^\w.-]+", "_", f"confusion_{group.experiment}_{group.corpus}_{group.split}") + ".png"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -197,7 +217,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if not options.folder.is_dir():
         sys.exit(f"compare: {options.folder}: no such folder")
-    groups, missing = read_groups(options.folder), unfinished(options.folder)
+    try:
+        groups, missing = read_groups(options.folder), unfinished(options.folder)
+    except ValueError as error:
+        sys.exit(f"compare: {error}")
     out = options.out or options.folder
     out.mkdir(parents=True, exist_ok=True)
     if groups:

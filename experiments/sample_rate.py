@@ -4,7 +4,6 @@ Each model hears each recording at its true rate; the one trained at 8 kHz also 
 """
 
 import argparse
-import json
 import statistics
 import sys
 from collections import defaultdict
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from digits import audio, corpus, espeak
+from digits import audio, corpus, espeak, results
 from digits.corpus import Clip
 from digits.recognizer import Recognizer
 from experiments.compare import mean_std, wilson
@@ -45,7 +44,7 @@ def cell(values: list[float], total: int) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=Path, default=Path("outputs/sample_rate"), help="the sweep's folder")
+    parser.add_argument("--runs", type=Path, default=Path("outputs/sample_rate/fsdd"), help="the sweep's folder, trained on FSDD")
     parser.add_argument("--recordings", type=Path, required=True, help="a folder of 48 kHz recordings, {digit}_{speaker}_{n}.wav")
     options = parser.parse_args(arguments)
     sets = {
@@ -53,9 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
         "synthetic voices": read([clip for clip in espeak.load().clips if clip.take < 5]),
     }
     scores: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for path in sorted(options.runs.rglob("metrics.json")):
-        metrics = json.loads(path.read_text())
-        recognizer, name = Recognizer.load(path.with_name("best.ckpt")), metrics["experiment"]
+    for run_dir, metrics in results.read_metrics(options.runs).items():
+        recognizer, name = Recognizer.load(run_dir / "best.ckpt"), metrics["experiment"]
         scores[name]["FSDD test"].append(metrics["test/acc"])
         for title, recordings in sets.items():
             scores[name][title].append(accuracy(recognizer, recordings))

@@ -58,7 +58,10 @@ def test_no_checkpoint_at_all(tmp_path: Path) -> None:
         checkpoint.read(tmp_path / "archive.ckpt")
 
 
-@pytest.mark.parametrize("content", [{"state_dict": {}}, [1, 2], torch.zeros(3)])
+@pytest.mark.parametrize(
+    "content",
+    [{"state_dict": {}}, [1, 2], torch.zeros(3), dict.fromkeys(checkpoint.PARTS, {})],
+)
 def test_another_program_s_checkpoint_is_named(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "other.ckpt")
     with pytest.raises(ValueError, match=r"other\.ckpt: a checkpoint of another program"):
@@ -68,11 +71,10 @@ def test_another_program_s_checkpoint_is_named(tmp_path: Path, content: object) 
 @pytest.mark.parametrize(
     ("part", "value"),
     [
-        ("hyper_parameters", {"network": {"name": "os.system"}}),
-        ("hyper_parameters", {"network": {"name": "DigitCNN", "channels": [4, 4, 4]}}),
-        ("hyper_parameters", {}),
+        ("hyper_parameters", {"network": {"name": "os.system"}, "run": {}}),
+        ("hyper_parameters", {"network": {"name": "DigitCNN", "channels": [4, 4, 4]}, "run": {}}),
         ("state_dict", {}),
-        ("datamodule_hyper_parameters", {"front_end": {"sample_rate": "x"}}),
+        ("datamodule_hyper_parameters", {"front_end": {"sample_rate": "x"}, "source": "fsdd"}),
     ],
 )
 def test_settings_that_do_not_fit_are_named(tiny_checkpoint: Path, tmp_path: Path, part: str, value: dict) -> None:
@@ -83,12 +85,15 @@ def test_settings_that_do_not_fit_are_named(tiny_checkpoint: Path, tmp_path: Pat
         checkpoint.restore(tmp_path / "odd.ckpt")
 
 
-def add_run(folder: Path, experiment: str, val_acc: float | None, age_s: float, finished: bool = True) -> Path:
+def add_run(
+    folder: Path, experiment: str, val_acc: float | None, age_s: float, finished: bool = True, complete: bool = True
+) -> Path:
     folder.mkdir(parents=True)
     (folder / "best.ckpt").touch()
     os.utime(folder / "best.ckpt", (1e9 - age_s, 1e9 - age_s))
     if finished:
-        (folder / "metrics.json").write_text(json.dumps({"experiment": experiment, "val/acc": val_acc}))
+        metrics = {"experiment": experiment, "corpus": "fsdd", "split": "official", "seed": 0, "val/acc": val_acc, "test/acc": 1.0}
+        (folder / "metrics.json").write_text(json.dumps(metrics | {"complete": complete}))
     return folder / "best.ckpt"
 
 
@@ -106,5 +111,9 @@ def test_best_is_preferred_experiment_then_accuracy_then_newest(tmp_path: Path) 
     newer = add_run(tmp_path / "deep/er/4", "robust", 0.99, 50)
     add_run(tmp_path / "5", "robust", 1.0, 0, finished=False)
     add_run(tmp_path / "6", "robust", None, 0)
+    add_run(tmp_path / "7", "robust", 1.0, 0, complete=False)
     assert checkpoint.find_best(tmp_path, prefer) == newer
     assert checkpoint.find_best(tmp_path, ["baseline"]) == baseline
+    (tmp_path / "1" / "metrics.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"1/metrics\.json: not a run's"):
+        checkpoint.find_best(tmp_path, prefer)

@@ -31,6 +31,8 @@ def add_run(folder: Path, experiment: str, seed: int, correct: int, **extra: obj
         "git_commit": "abc",
         "versions": {"torch": "2"},
         "machine": "m",
+        "settings": "s",
+        "trained_on": "fsdd",
     }
     (folder / "metrics.json").write_text(json.dumps(metrics | extra))
     (folder / "predictions.csv").write_text("condition,clip,speaker,digit,predicted,probability\nclean,a.wav,ann,3,8,0.9\n")
@@ -78,6 +80,21 @@ def test_missing_and_failed_runs_are_named(tmp_path: Path, capsys: pytest.Captur
     never = [line for line in lines if line.endswith("never started")]
     assert len(never) == 3
     assert "robust/seed0: not finished" in (tmp_path / "report.md").read_text()
+
+
+def test_runs_of_other_settings_are_other_rows(tmp_path: Path) -> None:
+    for dropout, correct in ((0.1, 290), (0.3, 100)):
+        run = tmp_path / f"dropout{dropout}"
+        add_run(run, "robust", 0, correct, settings=str(dropout))
+        (run / ".hydra").mkdir()
+        (run / ".hydra" / "overrides.yaml").write_text(json.dumps(["experiment=robust", f"model.dropout={dropout}", "seed=0"]))
+    assert compare.main([str(tmp_path)]) == 0
+    report = (tmp_path / "report.md").read_text()
+    assert "| robust model.dropout=0.1 | fsdd | official | 1 |" in report
+    assert "| robust model.dropout=0.3 | fsdd | official | 1 |" in report
+    add_run(tmp_path / "again", "robust", 0, 290, settings="0.1")
+    with pytest.raises(SystemExit, match="several runs of robust with the same seed"):
+        compare.main([str(tmp_path)])
 
 
 def test_nothing_to_compare_is_one_sentence(tmp_path: Path) -> None:

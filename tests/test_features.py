@@ -82,3 +82,9 @@ def test_the_same_sound_at_any_rate_gives_the_same_image() -> None:
 def test_front_end_refuses_what_holds_no_word(samples: list[float]) -> None:
     with pytest.raises(ValueError, match=r"too short|silence|NaN"):
         FrontEnd()([(torch.tensor(samples), 8000)])
+
+
+@pytest.mark.parametrize("gain", [1e-5, 1e-3, 1.0, 1e6, 1e18])
+def test_gain_changes_nothing(gain: float) -> None:
+    waveform = torch.randn(8000, generator=torch.Generator().manual_seed(0)) * torch.hann_window(8000)
+    torch.testing.assert_close(FrontEnd()([(gain * waveform, 8000)]), FrontEnd()([(waveform, 8000)]), atol=0.02, rtol=0)

@@ -117,12 +117,32 @@ def test_downloads_once_after_a_failed_attempt(
     assert [path.name for path in fsdd.cache_folder().iterdir()] == ["fsdd-v1.0.10"]
 
 
-def test_a_damaged_cache_is_downloaded_again(small_fsdd: Path, tmp_path: Path, server: tuple[str, list[str]]) -> None:
+def test_a_damaged_cache_is_downloaded_again(
+    small_fsdd: Path, tmp_path: Path, server: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     pack(small_fsdd, tmp_path / "www" / "good.tar.gz")
-    folder = fsdd.cache_folder() / "fsdd-v1.0.10"
-    write_corpus(folder, takes=1, speakers=("mallory",))
-    fsdd.download(folder, f"{server[0]}/good.tar.gz")
+    write_corpus(fsdd.cache_folder() / "fsdd-v1.0.10", takes=1, speakers=("mallory",))
+    monkeypatch.setattr(fsdd.download, "__defaults__", (f"{server[0]}/good.tar.gz",))
     assert fsdd.load().clips[0].speaker == "ann"
+
+
+def test_two_downloads_at_once_both_succeed(small_fsdd: Path, tmp_path: Path, server: tuple[str, list[str]]) -> None:
+    pack(small_fsdd, tmp_path / "www" / "good.tar.gz")
+    folder, problems = fsdd.cache_folder() / "fsdd-v1.0.10", []
+
+    def download() -> None:
+        try:
+            fsdd.download(folder, f"{server[0]}/good.tar.gz")
+            fsdd.read_verified(folder)
+        except (OSError, ValueError) as error:
+            problems.append(error)
+
+    threads = [threading.Thread(target=download) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert problems == []
 
 
 def hostile_members() -> list[tarfile.TarInfo]:
