@@ -60,7 +60,7 @@ def test_no_checkpoint_at_all(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [{"state_dict": {}}, [1, 2], torch.zeros(3), dict.fromkeys(checkpoint.PARTS, {})],
+    [{"state_dict": {}}, [1, 2], torch.zeros(3), {part: {} for part in checkpoint.PARTS}],
 )
 def test_another_program_s_checkpoint_is_named(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "other.ckpt")
