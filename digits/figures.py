@@ -23,7 +23,7 @@ def confusion(labels: Sequence[int], predicted: Sequence[int], title: str) -> Fi
 
 def before_and_after(before: Tensor, after: Tensor, labels: Tensor) -> Figure:
     """Pairs of log-mels, (clips, 1, n_mels, frames) each: above as the front end made them, below as training sees them."""
-    figure = Figure(figsize=(2.6 * len(before), 4.4), layout="constrained")
+    figure = Figure(figsize=(1.6 * len(before), 3.6), layout="constrained")
     grid = figure.subplots(2, len(before), sharex=True, sharey=True, squeeze=False)
     for column, (clean, augmented, label) in enumerate(zip(before, after, labels, strict=True)):
         for axes, log_mel in zip(grid[:, column], (clean, augmented), strict=True):
@@ -32,6 +32,6 @@ def before_and_after(before: Tensor, after: Tensor, labels: Tensor) -> Figure:
             )
         grid[0, column].set_title(f"“{int(label)}”")
         grid[1, column].set_xlabel("frame (10 ms)")
-    grid[0, 0].set_ylabel("before\nmel band")
-    grid[1, 0].set_ylabel("as trained on\nmel band")
+    grid[0, 0].set_ylabel("before")
+    grid[1, 0].set_ylabel("as trained on")
     return figure

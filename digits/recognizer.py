@@ -23,7 +23,7 @@ class Prediction:
 class Recognizer:
     """Recognises one spoken digit in a waveform.
 
-    >>> recognizer = Recognizer.load("outputs/compare/fsdd/robust/seed0/best.ckpt")
+    >>> recognizer = Recognizer.load("outputs/sweep/fsdd/robust/seed0/best.ckpt")
     >>> recognizer(*digits.audio.read("seven.wav")).digit
     7
     """

@@ -267,5 +267,5 @@ def test_baseline_reaches_its_accuracy_on_fsdd(fsdd_checkpoint: Path) -> None:
     metrics = json.loads((fsdd_checkpoint.parent / "metrics.json").read_text())
     assert (metrics["corpus"], metrics["split"], metrics["test/total"]) == ("fsdd", "official", 300)
     assert metrics["parameters"] <= 150_000
-    assert metrics["test/correct"] >= 296  # 298 or more is usual; a single seed may lose one or two
+    assert metrics["test/correct"] >= 294  # 298 is usual; a single seed can lose a few
     assert metrics["test/acc"] > metrics["test/acc_snr20"] > metrics["test/acc_snr0"]
