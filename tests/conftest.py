@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy
 import pytest
 import soundfile
+import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
@@ -43,6 +44,14 @@ def private_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("DIGITS_CACHE", str(folder))
         patch.setenv("CUDA_VISIBLE_DEVICES", "")
         yield folder
+
+
+@pytest.fixture(autouse=True)
+def same_threads() -> Iterator[None]:
+    """Recognising sets one thread for the whole process; sums in another order would change a training after it."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
 
 
 def spoken(digit: int, speaker: int, take: int, sample_rate: int = 8000) -> numpy.ndarray:
