@@ -91,6 +91,11 @@ class DigitClassifier(lightning.LightningModule):
         name = "test/acc" if condition == "clean" else f"test/acc_{condition}"
         self.log(name, metric, on_step=False, on_epoch=True, add_dataloader_idx=False)  # type: ignore[arg-type]
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        for schedule in checkpoint.get("lr_schedulers", []):  # its length is this run's, which may have more epochs
+            for name in ("total_steps", "_schedule_phases"):
+                schedule.pop(name, None)
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         hparams = self.hparams
         optimizer = torch.optim.AdamW(self.parameters(), hparams["learning_rate"], weight_decay=hparams["weight_decay"])

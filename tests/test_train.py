@@ -111,6 +111,13 @@ def test_a_run_killed_in_an_epoch_resumes_as_if_nothing_had_happened(tiny_corpus
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_a_resumed_run_can_be_given_more_epochs(tiny_corpus: Path, tmp_path: Path) -> None:
+    train(tiny_run(tiny_corpus, tmp_path, "trainer.max_epochs=2", "data.batch_size=20"))
+    longer = ("trainer.max_epochs=4", "data.batch_size=20", f"ckpt_path={tmp_path / 'last.ckpt'}")
+    assert train(tiny_run(tiny_corpus, tmp_path, *longer))["epochs"] == 4
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["epoch"] == 3
+
+
 def test_evaluation_only_uses_the_checkpoint_s_own_settings(tiny_checkpoint: Path, tiny_corpus: Path, tmp_path: Path) -> None:
     trained = json.loads((tiny_checkpoint.parent / "metrics.json").read_text())
     overrides = ("fit=false", f"ckpt_path={tiny_checkpoint}", "experiment=robust", "data.front_end.log_mel.n_mels=64", "seed=3")
