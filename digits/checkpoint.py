@@ -58,18 +58,19 @@ def find_best(outputs: str | Path, prefer: Sequence[str]) -> Path:
     """The best checkpoint of all finished runs below a folder.
 
     Experiments come in the order of ``prefer``, the others after them; then the higher val/acc, then the newer run.
-    Runs on a part of the data (``trainer=smoke``) do not count.
+    Runs trained on synthetic voices come last of all; runs on a part of the data (``trainer=smoke``) do not count.
 
     Raises:
         FileNotFoundError: no finished run.
     """
     rank = {name: -position for position, name in enumerate(prefer)}
-    found: list[tuple[int, float, float, Path]] = []
+    found: list[tuple[bool, int, float, float, Path]] = []
     for run_dir, metrics in results.read_metrics(Path(outputs).expanduser()).items():
         best = run_dir / "best.ckpt"
         if best.is_file() and metrics.get("complete", True):
             preference = rank.get(metrics["experiment"], -len(rank))
-            found.append((preference, metrics["val/acc"] or 0.0, best.stat().st_mtime, best))
+            real = metrics.get("trained_on") != "espeak"
+            found.append((real, preference, metrics["val/acc"] or 0.0, best.stat().st_mtime, best))
     if not found:
         raise FileNotFoundError(f"no finished run below {outputs}; train one with: make sweep, or python -m digits.train")
     return max(found)[-1]

@@ -112,6 +112,18 @@ def listen(blocks: Iterable["Tensor"], listener: Listener, screen: Screen, secon
 
 @hydra.main(version_base="1.3", config_path=entry.CONF, config_name="mic")
 def main(cfg: DictConfig) -> None:
+    try:
+        hear(cfg)
+    except (ValueError, OSError) as error:  # here, since Hydra adds a line of its own to what leaves a job
+        sys.exit(f"digits.mic: {entry.explain(error)}")
+
+
+def hear(cfg: DictConfig) -> None:
+    """List the devices, or print what a microphone or a file says.
+
+    Raises:
+        ValueError, OSError: no model, no sound or an impossible setting, named in the message.
+    """
     from digits import microphone
 
     if cfg.list_devices:

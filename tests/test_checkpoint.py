@@ -114,6 +114,9 @@ def test_best_is_preferred_experiment_then_accuracy_then_newest(tmp_path: Path) 
     add_run(tmp_path / "7", "robust", 1.0, 0, complete=False)
     assert checkpoint.find_best(tmp_path, prefer) == newer
     assert checkpoint.find_best(tmp_path, ["baseline"]) == baseline
+    synthetic = add_run(tmp_path / "8", "robust", 1.0, 0).with_name("metrics.json")
+    synthetic.write_text(json.dumps(json.loads(synthetic.read_text()) | {"trained_on": "espeak"}))
+    assert checkpoint.find_best(tmp_path, prefer) == newer
     (tmp_path / "1" / "metrics.json").write_text("{}")
     with pytest.raises(ValueError, match=r"1/metrics\.json: not a run's"):
         checkpoint.find_best(tmp_path, prefer)

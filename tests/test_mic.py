@@ -144,6 +144,7 @@ def test_mistakes_end_in_one_line(arguments: list[str], message: str, tiny_check
     assert done.returncode == 1
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+    assert "Error executing job" not in done.stderr
 
 
 def test_missing_portaudio_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
