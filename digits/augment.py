@@ -2,25 +2,38 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from digits._torchaudio import torchaudio
 
+N_GAINS = 6  # of a random equaliser, from the lowest to the highest band
+
 
 class Augment(nn.Module):
-    """Time shift, then SpecAugment's time and frequency masks (arXiv 1904.08779), drawn for each clip.
+    """Equaliser, time shift, then SpecAugment's time and frequency masks (arXiv 1904.08779), drawn for each clip.
 
     Args:
+        equalizer_db: standard deviation of a random gain curve over the mel bands, smooth between six points of them.
         time_shift: largest shift in frames, either way; the clip's minimum moves in.
         time_mask_param: a time mask covers 0 to this many frames.
         freq_mask_param: a frequency mask covers 0 to this many mel bands.
         n_masks: of each kind. Masked values become the clip's mean.
     """
 
-    def __init__(self, time_shift: int = 0, time_mask_param: int = 0, freq_mask_param: int = 0, n_masks: int = 1) -> None:
+    def __init__(
+        self,
+        time_shift: int = 0,
+        time_mask_param: int = 0,
+        freq_mask_param: int = 0,
+        n_masks: int = 1,
+        equalizer_db: float = 0.0,
+    ) -> None:
         super().__init__()
-        for name, value in (("time_shift", time_shift), ("time_mask_param", time_mask_param), ("freq_mask_param", freq_mask_param)):
+        strengths = {"time_shift": time_shift, "time_mask_param": time_mask_param, "freq_mask_param": freq_mask_param}
+        for name, value in (strengths | {"equalizer_db": equalizer_db}).items():
             if value < 0:
                 raise ValueError(f"augment.{name} must be 0 (off) or positive, got {value}")
+        self.equalizer_db = equalizer_db
         self.time_shift = time_shift
         self.time_mask_param = time_mask_param
         self.freq_mask_param = freq_mask_param
@@ -30,11 +43,17 @@ class Augment(nn.Module):
         """(batch, 1, n_mels, frames) -> the same shape; unchanged in eval mode."""
         if not self.training:
             return log_mel
+        if self.equalizer_db:
+            log_mel = self._equalize(log_mel)
         if self.time_shift:
             log_mel = self._shift(log_mel)
         if self.time_mask_param or self.freq_mask_param:
             log_mel = self._mask(log_mel)
         return log_mel
+
+    def _equalize(self, log_mel: Tensor) -> Tensor:
+        gains = self.equalizer_db * torch.randn(len(log_mel), 1, N_GAINS, 1, device=log_mel.device)
+        return log_mel + F.interpolate(gains, size=(log_mel.shape[2], 1), mode="bilinear", align_corners=True)
 
     def _shift(self, log_mel: Tensor) -> Tensor:
         frames = log_mel.shape[-1]

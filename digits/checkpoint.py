@@ -54,14 +54,11 @@ def restore(path: str | Path) -> tuple[torch.nn.Module, features.FrontEnd]:
     return network.eval(), front_end
 
 
-def find_best(outputs: str | Path, prefer: Sequence[str]) -> Path:
-    """The best checkpoint of all finished runs below a folder.
+def find_best(outputs: str | Path, prefer: Sequence[str]) -> Path | None:
+    """The best checkpoint of all finished runs below a folder, or None without any.
 
     Experiments come in the order of ``prefer``, the others after them; then the higher val/acc, then the newer run.
     Runs trained on synthetic voices come last of all; runs on a part of the data (``trainer=smoke``) do not count.
-
-    Raises:
-        FileNotFoundError: no finished run.
     """
     rank = {name: -position for position, name in enumerate(prefer)}
     found: list[tuple[bool, int, float, float, Path]] = []
@@ -71,6 +68,4 @@ def find_best(outputs: str | Path, prefer: Sequence[str]) -> Path:
             preference = rank.get(metrics["experiment"], -len(rank))
             real = metrics.get("trained_on") != "espeak"
             found.append((real, preference, metrics["val/acc"] or 0.0, best.stat().st_mtime, best))
-    if not found:
-        raise FileNotFoundError(f"no finished run below {outputs}; train one with: make sweep, or python -m digits.train")
-    return max(found)[-1]
+    return max(found)[-1] if found else None

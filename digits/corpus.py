@@ -14,7 +14,7 @@ from digits import audio
 FILE_NAME = re.compile(r"(?P<digit>[0-9])_(?P<speaker>.+)_(?P<take>[0-9]+)", re.ASCII)
 TAKES_PER_FOLD = 5  # FSDD's official test part is takes 0-4
 N_FOLDS = 10
-SPLITS = ("official", "take_fold", "speaker", "test_only")
+SPLITS = ("official", "take_fold", "speaker", "test_only", "all")
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Corpus:
 
 @dataclass(frozen=True)
 class Parts:
-    """Indices into a corpus's clips; no clip is in two parts."""
+    """Indices into a corpus's clips; no clip is in two parts, unless the split is ``all``."""
 
     train: list[int]
     val: list[int]
@@ -88,7 +88,8 @@ def divide(clips: Sequence[Clip], split: str, fold: int = 0, test_speakers: Coll
         split: ``official`` tests on takes 0-4, validates on 5-9 and trains on the rest; ``take_fold`` tests on takes
             5 * fold .. 5 * fold + 4 and validates on the five after them (after the last fold, on the first);
             ``speaker`` tests on all clips of ``test_speakers`` and validates on takes 5-9 of the others;
-            ``test_only`` tests on everything.
+            ``test_only`` tests on everything; ``all`` trains on everything, validates on takes 5-9, which it has heard, and tests
+            on nothing.
 
     Raises:
         ValueError: an unknown split, fold or speaker, or a part that would be empty.
@@ -97,6 +98,8 @@ def divide(clips: Sequence[Clip], split: str, fold: int = 0, test_speakers: Coll
         raise ValueError(f"data.split must be one of {', '.join(SPLITS)}, got {split}")
     if split == "test_only":
         return Parts([], [], list(range(len(clips))))
+    if split == "all":
+        return Parts(list(range(len(clips))), [i for i, clip in enumerate(clips) if _fold(clip) == 1], [])
     if split == "speaker":
         speakers = _known(test_speakers, clips)
         tested = [clip.speaker in speakers for clip in clips]

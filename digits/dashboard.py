@@ -35,6 +35,10 @@ class Dashboard(lightning.Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         if "clean" not in pl_module.test_logits:
             return
+        if len(pl_module.test_metrics) > 1:
+            accuracies = {name: float(metric.compute()) for name, metric in pl_module.test_metrics.items()}
+            for logger in _boards(trainer):
+                logger.experiment.add_figure("test/conditions", figures.condition_bars(accuracies))
         predicted = torch.cat(pl_module.test_logits["clean"]).argmax(dim=1)
         labels = data.test_labels[: len(predicted)]
         wrong = (predicted != labels).nonzero().flatten().tolist()

@@ -6,7 +6,7 @@ import json
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -24,15 +24,25 @@ from digits.corpus import Clip, Corpus, Parts
 from digits.features import FrontEnd
 
 CHUNK = 16  # clips a batch of the front end: larger ones fall out of the processor's cache and take up to three times as long
+N_VOICES = 60  # recordings that babble is mixed from
 
 
-def log_mels(clips: Sequence[Clip], front_end: dict[str, Any], effects: Effects | None = None, seed: int = 0) -> Tensor:
+def log_mels(
+    clips: Sequence[Clip],
+    front_end: dict[str, Any],
+    effects: Effects | None = None,
+    seed: int = 0,
+    voices: Sequence[Clip] = (),
+    effects_rate_hz: int | None = None,
+) -> Tensor:
     """Log-mels of clips, from the cache where it has them.
 
     Args:
         front_end: arguments of :class:`digits.features.FrontEnd`.
-        effects: a condition (:mod:`digits.conditions`) to put the waveforms into first, at the front end's sample rate.
+        effects: a condition (:mod:`digits.conditions`) to put the waveforms into first.
         seed: of that condition's randomness.
+        voices: recordings that babble is mixed from.
+        effects_rate_hz: sample rate at which the effects work; None is the front end's.
 
     Returns:
         Shape (len(clips), 1, n_mels, frames), float32, dB.
@@ -40,25 +50,51 @@ def log_mels(clips: Sequence[Clip], front_end: dict[str, Any], effects: Effects 
     Raises:
         ValueError: a clip that cannot be read or holds no sound, by its path.
     """
-    path = corpus.cache_folder() / "log_mels" / f"{_cache_key(clips, front_end, effects or {}, seed)}.npy"
-    cached = _load(path)
+    render = Render(front_end, effects or {}, seed, tuple(voices[:: max(1, len(voices) // N_VOICES)]), effects_rate_hz)
+    path = corpus.cache_folder() / "log_mels" / f"{_cache_key(clips, render)}.npy"
+    cached = None if render.is_unrepeatable else _load(path)
     if cached is None:
-        cached = torch.cat(list(_compute(clips, FrontEnd(**front_end), effects or {}, seed)))
-        _save(path, cached)
+        cached = torch.cat(_compute(clips, render))
+        if not render.is_unrepeatable:
+            _save(path, cached)
     return cached
 
 
-def _compute(clips: Sequence[Clip], front_end: FrontEnd, effects: Effects, seed: int) -> Iterator[Tensor]:
-    for start in range(0, len(clips), CHUNK):
-        yield front_end([_read(clip, front_end.sample_rate, effects, seed) for clip in clips[start : start + CHUNK]])
+@dataclass(frozen=True)
+class Render:
+    """How clips become log-mels; see :func:`log_mels`."""
+
+    front_end: dict[str, Any]
+    effects: Effects
+    seed: int
+    voices: tuple[Clip, ...]
+    effects_rate_hz: int | None
+
+    @property
+    def is_unrepeatable(self) -> bool:
+        """Whether people's own noises and rooms are used, which may change between runs."""
+        return any(name.startswith("recorded_") for name in self.effects)
+
+    @property
+    def has_babble(self) -> bool:
+        return "babble" in self.effects
 
 
-def _read(clip: Clip, sample_rate: int, effects: Effects, seed: int) -> tuple[Tensor, int]:
-    waveform, own_rate = audio.read(clip.path)
-    if not effects:
-        return waveform, own_rate
-    waveform = audio.resample(waveform, own_rate, sample_rate)
-    return conditions.apply(waveform, sample_rate, effects, f"{clip.name} {seed}"), sample_rate
+def _compute(clips: Sequence[Clip], render: Render) -> list[Tensor]:
+    front_end = FrontEnd(**render.front_end)
+    rate = render.effects_rate_hz or front_end.sample_rate
+    voices = {clip.name: audio.resample(*audio.read(clip.path), rate) for clip in render.voices if render.has_babble}
+
+    def read(clip: Clip) -> tuple[Tensor, int]:
+        waveform, own_rate = audio.read(clip.path)
+        if not render.effects:
+            return waveform, own_rate
+        others = [voice for name, voice in voices.items() if name != clip.name]
+        waveform = audio.resample(waveform, own_rate, rate)
+        return conditions.apply(waveform, rate, render.effects, f"{clip.name} {render.seed}", others), rate
+
+    chunks = [clips[start : start + CHUNK] for start in range(0, len(clips), CHUNK)]
+    return [front_end([read(clip) for clip in chunk]) for chunk in chunks]
 
 
 @cache
@@ -69,10 +105,10 @@ def _code_digest() -> str:
     return hashlib.sha256(code + repr([version(name) for name in ("torch", "torchaudio")]).encode()).hexdigest()
 
 
-def _cache_key(clips: Sequence[Clip], front_end: dict[str, Any], effects: Effects, seed: int) -> str:
-    content = [(clip.name, clip.blob) for clip in clips]
-    settings = json.dumps([_code_digest(), content, front_end, effects, seed], sort_keys=True)
-    return hashlib.sha256(settings.encode()).hexdigest()[:24]
+def _cache_key(clips: Sequence[Clip], render: Render) -> str:
+    content = [(clip.name, clip.blob) for clip in (*clips, *(render.voices if render.has_babble else ()))]
+    settings = [_code_digest(), content, render.front_end, render.effects, render.seed, render.effects_rate_hz]
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:24]
 
 
 def _load(path: Path) -> Tensor | None:
@@ -132,6 +168,28 @@ class TestSet:
     log_mel: Tensor
 
 
+@dataclass(frozen=True)
+class TrainSet:
+    """A part of the training set; see :class:`DigitsDataModule`."""
+
+    copies: int = 1
+    effects: Effects = field(default_factory=dict)
+    source: str | None = None
+    effects_rate_hz: int | None = None
+
+
+def _train_sets(settings: dict[str, dict[str, Any]]) -> dict[str, TrainSet]:
+    train_sets = {}
+    for name, part in settings.items():
+        try:
+            train_sets[name] = TrainSet(**{key: value for key, value in part.items() if value is not None})
+        except TypeError as error:
+            raise ValueError(f"data.train_sets.{name}: {error}") from error
+    if not sum(part.copies for part in train_sets.values()):
+        raise ValueError("data.train_sets needs a part with copies: 1 or more")
+    return train_sets
+
+
 class DigitsDataModule(lightning.LightningDataModule):
     """Serves (log_mel, label) batches of one corpus: a training, a validation and, for each condition, a test loader.
 
@@ -143,8 +201,9 @@ class DigitsDataModule(lightning.LightningDataModule):
         split, fold, test_speakers: see :func:`digits.corpus.divide`.
         front_end: arguments of :class:`digits.features.FrontEnd`.
         test_conditions: name -> effects (:mod:`digits.conditions`) for the test clips; ``clean`` has none.
-        train_effects: effects for the training clips; empty trains on them as they are.
-        train_copies: how often each training clip is taken, with other random numbers.
+        train_sets: name -> what one part of the training set holds: ``copies`` of the training clips (0 leaves it out), each with
+            the ``effects`` (none by default) drawn anew at ``effects_rate_hz`` (default: the front end's sample rate). With
+            ``source: espeak-voices`` they are copies of synthetic voices instead.
         batch_size: of training.
         seed: of the order of the batches. Effects are the same for every seed.
     """
@@ -158,16 +217,15 @@ class DigitsDataModule(lightning.LightningDataModule):
         test_speakers: Sequence[str] = (),
         front_end: dict[str, Any] | None = None,
         test_conditions: dict[str, Effects] | None = None,
-        train_effects: Effects | None = None,
-        train_copies: int = 1,
+        train_sets: dict[str, dict[str, Any]] | None = None,
         batch_size: int = 100,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
-        for name, value in (("batch_size", batch_size), ("train_copies", train_copies)):
-            if value < 1:
-                raise ValueError(f"data.{name} must be at least 1, got {value}")
+        if batch_size < 1:
+            raise ValueError(f"data.batch_size must be at least 1, got {batch_size}")
+        self.train_sets = {"clean": TrainSet()} if train_sets is None else _train_sets(train_sets)
         if test_conditions is not None and "clean" not in test_conditions:
             raise ValueError("data.test_conditions needs one named clean: {}")
         self.front_end = front_end or {}
@@ -202,20 +260,33 @@ class DigitsDataModule(lightning.LightningDataModule):
         log_mel = log_mels(clips, self.front_end)
         self.test_clips = [clips[i] for i in self.parts.test]
         self.test_labels = labels[self.parts.test]
+        voices = [clips[i] for i in self.parts.train] or clips
         self.test_sets = [
-            TestSet(name, log_mels(self.test_clips, self.front_end, effects) if effects else log_mel[self.parts.test])
+            TestSet(name, log_mels(self.test_clips, self.front_end, effects, 0, voices) if effects else log_mel[self.parts.test])
             for name, effects in self.conditions.items()
         ]
         self.val_set = TensorDataset(log_mel[self.parts.val], labels[self.parts.val])
-        train_labels = labels[self.parts.train].repeat(hparams["train_copies"])
-        self.train_set = TensorDataset(self._train_log_mels(log_mel), train_labels)
+        if self.parts.train:
+            self.train_set = TensorDataset(*self._training_tensors())
 
-    def _train_log_mels(self, clean: Tensor) -> Tensor:
-        effects, copies = self.hparams["train_effects"], range(self.hparams["train_copies"])
-        if not effects:
-            return clean[self.parts.train].repeat(len(copies), 1, 1, 1)
-        clips = [self.corpus.clips[i] for i in self.parts.train]
-        return torch.cat([log_mels(clips, self.front_end, effects, seed=copy) for copy in copies])
+    def _training_tensors(self) -> tuple[Tensor, Tensor]:
+        log_mels, labels = [], []
+        for part in self.train_sets.values():
+            for log_mel, label in self._copies(part) if part.copies else ():
+                log_mels.append(log_mel)
+                labels.append(label)
+        return torch.cat(log_mels), torch.cat(labels)
+
+    def _copies(self, part: TrainSet) -> Iterator[tuple[Tensor, Tensor]]:
+        """Log-mels and labels of each copy of the clips of a part of the training set."""
+        # All clips of the corpus go into one cache file, whatever the split; of those computed, only the training part is used.
+        clips, used = (
+            (self.corpus.clips, self.parts.train) if part.source is None else (espeak.load(part.source).clips, slice(None))
+        )
+        label = torch.tensor([clip.digit for clip in clips])[used]
+        voices = espeak.load().clips if "babble" in part.effects else []
+        for seed in range(part.copies):
+            yield log_mels(clips, self.front_end, part.effects, seed, voices, part.effects_rate_hz)[used], label
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
         batches = EpochBatches(len(self.train_set), self.hparams["batch_size"], self.hparams["seed"])

@@ -1,7 +1,7 @@
-"""A corpus of synthetic voices: ten digits by espeak-ng in many accents, voices, rates and pitches.
+"""Corpora of synthetic voices: ten digits by espeak-ng in many accents, voices, rates and pitches.
 
 The engine depends on what it has said before, but repeats itself to the byte in a fresh process that says the same in the same
-order; so the corpus is always made whole, in a process of its own (``python -m digits.espeak FOLDER``), and kept in the user's
+order; so a corpus is always made whole, in a process of its own (``python -m digits.espeak NAME FOLDER``), and kept in the user's
 cache folder.
 """
 
@@ -12,6 +12,7 @@ import random
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,7 +20,21 @@ from digits.corpus import Corpus, cache_folder, read_folder
 
 SAMPLE_RATE = 22_050  # Hz, espeak-ng's own
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-VOICES = (  # accent + variant of the vocal tract; breathy ones (f2, f3, f5) are out: their breath is random
+SEED = 0
+RATES_WPM = (110, 230)
+PITCHES = (15, 85)  # of 0-99, around each variant's own
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a corpus holds: for each voice (accent + variant of the vocal tract) ``takes`` of each digit."""
+
+    voices: tuple[str, ...]
+    takes: int
+
+
+# Breathy variants (f2, f3, f5, Alicia, sandro, victor, whispers) are out: their breath is random from process to process.
+_SPEAKERS = (
     "en-us+m1",
     "en-us+f1",
     "en-us+m7",
@@ -33,10 +48,19 @@ VOICES = (  # accent + variant of the vocal tract; breathy ones (f2, f3, f5) are
     "en-gb-x-gbcwmd+m6",
     "en-029+m8",
 )
-TAKES = 50  # as in FSDD, so that the same splits apply
-RATES_WPM = (110, 230)
-PITCHES = (15, 85)  # of 0-99, around each variant's own
-SEED = 0
+_ACCENTS = ("en", "en-us", "en-us-nyc", "en-gb-x-rp", "en-gb-scotland", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-029")
+_VARIANTS = (
+    "Alex Andrea Andy Annie Denis Diogo Gene Gene2 Hugo Jacky Lee Marco Mario Michael Mike Nguyen adam anika antonio aunty",
+    "belinda benjamin boris caleb david ed edward f1 f4 grandma grandpa ian iven iven2 iven3 john klatt klatt3 linda m1 m2",
+    "m3 m4 m5 m6 m7 m8 marcelo max michel miguel norbert pablo paul pedro quincy rob robert shelby steph steph2 steph3",
+    "travis zac",
+)
+RECIPES = {
+    "espeak": Recipe(_SPEAKERS, takes=50),  # as many takes as in FSDD, so that the same splits apply
+    "espeak-voices": Recipe(
+        tuple(f"{accent}+{variant}" for variant in " ".join(_VARIANTS).split() for accent in _ACCENTS), takes=2
+    ),
+}
 
 INSTALL = "synthetic voices need espeak-ng: pip install 'digits[espeak]'"
 
@@ -45,21 +69,25 @@ _RATE, _PITCH = 1, 3
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
 
-def load() -> Corpus:
-    """The synthetic corpus, made on first use (a few seconds).
+def load(name: str = "espeak") -> Corpus:
+    """A corpus of synthetic voices, made on first use (a few seconds): ``espeak``, a stand-in for FSDD, or ``espeak-voices``, which
+    has 512 voices to learn from beside real ones.
 
     Raises:
-        ValueError: espeakng-loader is not installed, or the synthesiser failed.
+        ValueError: an unknown corpus; espeakng-loader is not installed, or the synthesiser failed.
     """
+    if name not in RECIPES:
+        raise ValueError(f"synthetic voices are called {' or '.join(RECIPES)}, not {name}")
     if importlib.util.find_spec("espeakng_loader") is None:
         raise ValueError(INSTALL)
-    recipe = repr((WORDS, VOICES, TAKES, RATES_WPM, PITCHES, SEED, version("espeakng-loader")))
-    folder = cache_folder() / f"espeak-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
+    recipe = repr((WORDS, RECIPES[name], RATES_WPM, PITCHES, SEED, version("espeakng-loader")))
+    folder = cache_folder() / f"{name}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".espeak-") as scratch:
             clips = Path(scratch) / "clips"
-            child = subprocess.run([sys.executable, "-m", "digits.espeak", str(clips)], capture_output=True, text=True, check=False)
+            command = [sys.executable, "-m", "digits.espeak", name, str(clips)]
+            child = subprocess.run(command, capture_output=True, text=True, check=False)
             if child.returncode:
                 raise ValueError(f"espeak-ng failed: {child.stderr.strip().splitlines()[-1:]}")
             try:
@@ -67,7 +95,7 @@ def load() -> Corpus:
             except OSError:  # another job was faster
                 if not folder.is_dir():
                     raise
-    return read_folder(folder, "espeak")
+    return read_folder(folder, name)
 
 
 class Synthesizer:
@@ -101,20 +129,20 @@ class Synthesizer:
         return bytes(self._samples)
 
 
-def generate(folder: Path) -> None:
-    """Write the whole corpus as 16-bit wav files into a new folder."""
+def generate(recipe: Recipe, folder: Path) -> None:
+    """Write a whole corpus as 16-bit wav files into a new folder."""
     import numpy
     import soundfile
 
     folder.mkdir()
     synthesizer, draw = Synthesizer(), random.Random(SEED)
-    for voice in VOICES:
+    for voice in recipe.voices:
         for digit, word in enumerate(WORDS):
-            for take in range(TAKES):
+            for take in range(recipe.takes):
                 samples = synthesizer.say(word, voice, draw.randint(*RATES_WPM), draw.randint(*PITCHES))
                 path = folder / f"{digit}_{voice.replace('+', '-')}_{take}.wav"
                 soundfile.write(path, numpy.frombuffer(samples, dtype="<i2"), SAMPLE_RATE)
 
 
 if __name__ == "__main__":
-    generate(Path(sys.argv[1]))
+    generate(RECIPES[sys.argv[1]], Path(sys.argv[2]))

@@ -1,6 +1,6 @@
 """Pictures, for TensorBoard and for reports; made without a screen."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy
 from matplotlib.figure import Figure
@@ -18,6 +18,18 @@ def confusion(labels: Sequence[int], predicted: Sequence[int], title: str) -> Fi
     for text in numpy.asarray(display.text_).flat:
         text.set_text("" if text.get_text() == "0" else text.get_text())
     axes.set(title=title, xlabel="recognised", ylabel="spoken")
+    return figure
+
+
+def condition_bars(accuracies: Mapping[str, float]) -> Figure:
+    """Accuracy (0 to 1) in each test condition."""
+    figure = Figure(figsize=(7, 0.8 + 0.19 * len(accuracies)), layout="constrained")
+    axes = figure.subplots()
+    bars = axes.barh(list(accuracies), [100 * value for value in accuracies.values()], color="#4878a8")
+    axes.bar_label(bars, fmt="%.1f", padding=3, fontsize=7)
+    axes.invert_yaxis()
+    axes.tick_params(axis="y", labelsize=7)
+    axes.set(xlim=(0, 108), ylim=(len(accuracies) - 0.4, -0.6), xlabel="accuracy, %", title="test clips in each condition")
     return figure
 
 

@@ -25,12 +25,16 @@ METER_WIDTH, METER_RANGE_DB = 30, 70.0
 
 @dataclass(frozen=True)
 class Heard:
-    """One recognised word. ``latency_ms`` runs from the word's end to its answer: the wait that makes sure, and the computing."""
+    """One recognised word; not ``accepted`` is "not sure".
+
+    ``latency_ms`` runs from the word's end to its answer: the wait that makes sure, and the computing.
+    """
 
     start_s: float
     end_s: float
     digit: int
     probability: float
+    accepted: bool
     latency_ms: float
 
 
@@ -57,8 +61,16 @@ class Listener:
             waveform = denoise(word.waveform, word.sample_rate) if self.denoise else word.waveform
             prediction = self.recognizer(waveform, word.sample_rate)
             latency_s = word.decided_s - word.end_s + time.perf_counter() - started
-            times = {"start_s": round(word.start_s, 3), "end_s": round(word.end_s, 3), "latency_ms": round(1000 * latency_s, 1)}
-            heard.append(Heard(digit=prediction.digit, probability=round(prediction.probability, 4), **times))
+            heard.append(
+                Heard(
+                    start_s=round(word.start_s, 3),
+                    end_s=round(word.end_s, 3),
+                    digit=prediction.digit,
+                    probability=round(prediction.probability, 4),
+                    accepted=prediction.accepted,
+                    latency_ms=round(1000 * latency_s, 1),
+                )
+            )
         return heard
 
 
@@ -76,7 +88,7 @@ class Screen:
             print(json.dumps(asdict(heard)), flush=True)
         else:
             columns = f"{heard.start_s:9.2f} s   {heard.digit:^5}  {heard.probability:^11.0%}  {heard.latency_ms:4.0f} ms"
-            print(columns, flush=True)
+            print(columns + ("" if heard.accepted else "   not sure"), flush=True)
 
     def level(self, level_db: float, floor_db: float) -> None:
         if self.meter:
@@ -131,15 +143,16 @@ def hear(cfg: DictConfig) -> None:
         return
     import torch
 
-    from digits import checkpoint
     from digits.recognizer import Recognizer
     from digits.segmenter import Segmenter
 
     torch.set_num_threads(1)  # for one word at a time, a second thread only costs
     screen = Screen(cfg.output, sys.stderr.isatty() and cfg.input is None if cfg.meter == "auto" else cfg.meter)
-    ckpt_path = cfg.ckpt_path or checkpoint.find_best(cfg.outputs, cfg.prefer)
-    recognizer = Recognizer.load(ckpt_path)
-    screen.say(f"model: {ckpt_path}")
+    if cfg.ckpt_path:
+        recognizer, name = Recognizer.load(cfg.ckpt_path), cfg.ckpt_path
+    else:
+        recognizer, name = Recognizer.load_best(cfg.outputs, cfg.prefer)
+    screen.say(f"model: {name}")
     with contextlib.ExitStack() as stack:
         if cfg.input is not None:
             blocks, sample_rate = microphone.read_file(cfg.input, cfg.block_ms)

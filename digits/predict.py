@@ -4,6 +4,10 @@ import argparse
 import csv
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from digits.recognizer import Recognizer
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -12,8 +16,11 @@ def main(arguments: list[str] | None = None) -> int:
         description="Recognise the spoken digit in each file: any format that libsndfile reads, any sample rate, mono or stereo.",
     )
     parser.add_argument("files", nargs="+", metavar="FILE")
-    parser.add_argument("--csv", action="store_true", help="print path,digit,probability with a header")
-    parser.add_argument("--ckpt-path", help="checkpoint to use (default: the best below outputs/, as conf/mic.yaml says)")
+    parser.add_argument("--csv", action="store_true", help="print path,digit,probability,accepted with a header")
+    parser.add_argument(
+        "--ckpt-path",
+        help="checkpoint (default: the best below outputs/, as conf/mic.yaml says, or else pretrained)",
+    )
     options = parser.parse_args(arguments)
 
     import torch  # here, so that --help is quick
@@ -23,15 +30,14 @@ def main(arguments: list[str] | None = None) -> int:
 
     torch.set_num_threads(1)  # for one clip at a time, a second thread only costs
     try:
-        ckpt_path = options.ckpt_path or _best()
-        recognizer = Recognizer.load(ckpt_path)
+        recognizer, name = (Recognizer.load(options.ckpt_path), options.ckpt_path) if options.ckpt_path else _best()
     except (ValueError, OSError) as error:
         print(f"digits.predict: {error}", file=sys.stderr)
         return 1
-    print(f"model: {ckpt_path}", file=sys.stderr)
+    print(f"model: {name}", file=sys.stderr)
     table = csv.writer(sys.stdout, lineterminator="\n")
     if options.csv:
-        table.writerow(["path", "digit", "probability"])
+        table.writerow(["path", "digit", "probability", "accepted"])
     failed = False
     for path in options.files:
         try:
@@ -41,20 +47,21 @@ def main(arguments: list[str] | None = None) -> int:
             failed = True
             continue
         if options.csv:
-            table.writerow([path, prediction.digit, f"{prediction.probability:.4f}"])
+            table.writerow([path, prediction.digit, f"{prediction.probability:.4f}", prediction.accepted])
         else:
-            print(f"{path}: {prediction.digit}  {prediction.probability:.1%}")
+            print(f"{path}: {prediction.digit}  {prediction.probability:.1%}" + ("" if prediction.accepted else "  not sure"))
     return int(failed)
 
 
-def _best() -> Path:
+def _best() -> tuple["Recognizer", str]:
     """What the microphone would take."""
     from omegaconf import OmegaConf
 
-    from digits import checkpoint, entry
+    from digits import entry
+    from digits.recognizer import Recognizer
 
     config = OmegaConf.load(Path(entry.CONF) / "mic.yaml")
-    return checkpoint.find_best(config.outputs, config.prefer)
+    return Recognizer.load_best(config.outputs, config.prefer)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
-"""From a waveform to a digit: the network of a checkpoint behind the front end that it was trained with."""
+"""From a waveform to a digit: a trained network behind the front end that it was trained with."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,39 +8,53 @@ import numpy
 import torch
 from torch import Tensor, nn
 
-from digits import checkpoint
+from digits import checkpoint, weights
+from digits.calibration import Calibration
 from digits.features import FrontEnd
+
+PRETRAINED = "pretrained"  # the name of the model that comes with the package
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The most probable digit, its probability, and those of all ten."""
+    """The most probable digit, its probability, those of all ten, and whether the model is sure enough to say it."""
 
     digit: int
     probability: float
     probabilities: tuple[float, ...]
+    accepted: bool
 
 
 class Recognizer:
     """Recognises one spoken digit in a waveform.
 
-    >>> recognizer = Recognizer.load("outputs/sweep/fsdd/robust/seed0/best.ckpt")
+    >>> recognizer = Recognizer.load("pretrained")
     >>> recognizer(*digits.audio.read("seven.wav")).digit
     7
     """
 
-    def __init__(self, network: nn.Module, front_end: FrontEnd) -> None:
+    def __init__(self, network: nn.Module, front_end: FrontEnd, calibration: Calibration | None = None) -> None:
         self.network = network.eval()
         self.front_end = front_end
+        self.calibration = calibration or Calibration()
 
     @classmethod
     def load(cls, path: str | Path) -> "Recognizer":
-        """From a checkpoint of ``digits.train``; nothing in it is executed.
+        """``pretrained``, a file of :mod:`digits.weights` (.npz), or a checkpoint of ``digits.train``, whose probabilities are not
+        calibrated and which accepts everything. Nothing in them is executed.
 
         Raises:
-            FileNotFoundError, ValueError: as :func:`digits.checkpoint.restore`.
+            FileNotFoundError, ValueError: as :func:`digits.checkpoint.restore` and :func:`digits.weights.read`.
         """
-        return cls(*checkpoint.restore(path))
+        if str(path) == PRETRAINED:
+            path = weights.PRETRAINED
+        return cls(*weights.read(path)) if Path(path).suffix == ".npz" else cls(*checkpoint.restore(path))
+
+    @classmethod
+    def load_best(cls, outputs: str | Path, prefer: Sequence[str]) -> tuple["Recognizer", str]:
+        """From :func:`digits.checkpoint.find_best`, or the pretrained model where there is no run; with a word on which it is."""
+        best = checkpoint.find_best(outputs, prefer)
+        return cls.load(best or PRETRAINED), str(best or f"{PRETRAINED} (no finished run below {outputs})")
 
     def __call__(self, waveform: Tensor, sample_rate: int) -> Prediction:
         """Recognise the word in a waveform, shape (samples,), at any sample rate.
@@ -48,9 +63,11 @@ class Recognizer:
             ValueError: the waveform cannot hold a word (:func:`digits.audio.check`).
         """
         with torch.inference_mode():
-            probabilities = self.network(self.front_end([(waveform, sample_rate)])).softmax(dim=1)[0]
+            logits = self.network(self.front_end([(waveform, sample_rate)]))
+            probabilities = (logits / self.calibration.temperature).softmax(dim=1)[0]
         digit = int(probabilities.argmax())
-        return Prediction(digit, float(probabilities[digit]), tuple(probabilities.tolist()))
+        probability = float(probabilities[digit])
+        return Prediction(digit, probability, tuple(probabilities.tolist()), probability >= self.calibration.threshold)
 
 
 def denoise(waveform: Tensor, sample_rate: int, noise_s: float = 0.1) -> Tensor:

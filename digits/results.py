@@ -98,9 +98,31 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     temporary.replace(path)
 
 
+COLUMNS = ("condition", "clip", "speaker", "digit", "predicted", "probability", "logits")
+
+
 def write_predictions(path: Path, rows: list[dict[str, Any]]) -> None:
-    """One row a test clip and condition."""
+    """One row a test clip and condition; the ten logits stand in one column, apart by spaces."""
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=["condition", "clip", "speaker", "digit", "predicted", "probability"])
+        writer = csv.DictWriter(file, fieldnames=COLUMNS)
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(row | {"logits": " ".join(f"{logit:.3f}" for logit in row["logits"])} for row in rows)
+
+
+def read_predictions(run_dir: Path) -> list[dict[str, Any]]:
+    """What :func:`write_predictions` wrote into a run's folder.
+
+    Raises:
+        ValueError: the file is missing, or not one of these.
+    """
+    path = run_dir / "predictions.csv"
+    try:
+        with path.open(newline="") as file:
+            return [
+                row
+                | {"digit": int(row["digit"]), "predicted": int(row["predicted"]), "probability": float(row["probability"])}
+                | {"logits": [float(logit) for logit in row["logits"].split()]}
+                for row in csv.DictReader(file)
+            ]
+    except (OSError, KeyError, ValueError) as error:
+        raise ValueError(f"{path}: no predictions of a run: {error}") from error

@@ -116,18 +116,21 @@ def _evaluate(
     scores: dict[str, float] = {}
     if data.parts.val:
         scores |= trainer.validate(classifier, data, ckpt_path=ckpt_path, weights_only=True, verbose=False)[0]
-    for condition_scores in trainer.test(classifier, data, ckpt_path=ckpt_path, weights_only=True, verbose=False):
-        scores |= condition_scores
+    if data.parts.test:
+        for condition_scores in trainer.test(classifier, data, ckpt_path=ckpt_path, weights_only=True, verbose=False):
+            scores |= condition_scores
     return scores
 
 
 def _predictions(data: DigitsDataModule, classifier: DigitClassifier) -> list[dict[str, Any]]:
     rows = []
-    for condition, logits in classifier.test_logits.items():
-        probabilities, predicted = torch.cat(logits).softmax(dim=1).max(dim=1)
-        for clip, digit, probability in zip(data.test_clips, predicted.tolist(), probabilities.tolist(), strict=False):
+    for condition, batches in classifier.test_logits.items():
+        logits = torch.cat(batches)
+        probabilities, predicted = logits.softmax(dim=1).max(dim=1)
+        answers = zip(predicted.tolist(), probabilities.tolist(), logits.tolist(), strict=True)
+        for clip, (digit, probability, scores) in zip(data.test_clips, answers, strict=False):
             row = {"condition": condition, "clip": clip.name, "speaker": clip.speaker, "digit": clip.digit}
-            rows.append(row | {"predicted": digit, "probability": round(probability, 4)})
+            rows.append(row | {"predicted": digit, "probability": round(probability, 4), "logits": scores})
     return rows
 
 
@@ -141,16 +144,23 @@ def _metrics(
         "split": data.split,
         "seed": cfg.seed,
         "val/acc": scores.get("val/acc"),
-        "test/acc": sum(clean) / len(clean),
+        "test/acc": sum(clean) / len(clean) if clean else None,
         "test/correct": sum(clean),
         "test/total": len(clean),
         **{name: value for name, value in scores.items() if name.startswith("test/acc_")},
+        **_battery(scores),
         "trained_on": cfg.classifier.run.corpus,
         "settings": results.config_digest(cfg, without_seed=True),
         "ckpt_path": None if cfg.fit else str(cfg.ckpt_path),
         **results.identity(cfg),
         **results.environment(),
     }
+
+
+def _battery(scores: dict[str, float]) -> dict[str, float]:
+    """Mean and worst accuracy over all conditions, the clean one among them, where there are several."""
+    accuracies = [value for name, value in scores.items() if name.startswith("test/acc")]
+    return {"test/mean": sum(accuracies) / len(accuracies), "test/worst": min(accuracies)} if len(accuracies) > 1 else {}
 
 
 def _hparams(cfg: DictConfig, data: DigitsDataModule) -> dict[str, Any]:

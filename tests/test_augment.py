@@ -46,7 +46,16 @@ def test_shift_moves_the_image_and_fills_with_the_minimum() -> None:
     assert len(set(shifts)) > 10
 
 
-@pytest.mark.parametrize("name", ["time_shift", "time_mask_param", "freq_mask_param"])
+def test_the_equaliser_is_smooth_the_same_for_all_frames_and_as_strong_as_asked() -> None:
+    torch.manual_seed(0)
+    gains = Augment(equalizer_db=3).train()(images(1000)) - images(1000)
+    torch.testing.assert_close(gains, gains[..., :1].expand_as(gains), atol=1e-4, rtol=0)
+    ends = gains[:, 0, [0, -1], 0]
+    assert abs(float(ends.std()) - 3) < 0.2
+    assert float(gains[:, 0, :, 0].diff(dim=1).abs().max()) < 3
+
+
+@pytest.mark.parametrize("name", ["time_shift", "time_mask_param", "freq_mask_param", "equalizer_db"])
 def test_negative_strengths_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"augment.{name} must be 0 .* got -1"):
         Augment(**{name: -1})

@@ -35,7 +35,9 @@ def add_run(folder: Path, experiment: str, seed: int, correct: int, **extra: obj
         "trained_on": "fsdd",
     }
     (folder / "metrics.json").write_text(json.dumps(metrics | extra))
-    (folder / "predictions.csv").write_text("condition,clip,speaker,digit,predicted,probability\nclean,a.wav,ann,3,8,0.9\n")
+    (folder / "predictions.csv").write_text(
+        f"condition,clip,speaker,digit,predicted,probability,logits\nclean,a.wav,ann,3,8,0.9,{' 0' * 10}\n"
+    )
 
 
 def test_report_holds_means_deviations_and_intervals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ import torch
 from conftest import compose_config, spoken, write_corpus
 from hydra.utils import instantiate
 
-from digits import audio, corpus, data
+from digits import audio, corpus, data, espeak
 from digits.data import DigitsDataModule
 from digits.features import FrontEnd
 
@@ -136,12 +136,59 @@ def test_test_conditions_are_the_same_for_every_seed(cache: Path, tiny_corpus: P
 
 def test_train_effects_touch_the_training_part_alone(cache: Path, tiny_corpus: Path) -> None:
     plain = build(tiny_corpus)
-    heavy = build(tiny_corpus, "data.train_copies=3", "+data.train_effects.white_noise={snr_db: [0, 10]}")
+    noise = "{white_noise: {snr_db: [0, 10]}}"
+    heavy = build(tiny_corpus, "data.train_sets.clean.copies=0", f"+data.train_sets.noisy={{copies: 3, effects: {noise}}}")
     assert len(heavy.train_set) == 3 * len(plain.train_set)
     copies = heavy.train_set.tensors[0].chunk(3)
     assert not torch.equal(copies[0], copies[1])
     assert torch.equal(heavy.val_set.tensors[0], plain.val_set.tensors[0])
     assert torch.equal(heavy.train_set.tensors[1], plain.train_set.tensors[1].repeat(3))
+
+
+def test_copies_made_for_one_split_serve_all(cache: Path, tiny_corpus: Path) -> None:
+    noisy = "+data.train_sets.noisy={copies: 1, effects: {white_noise: {snr_db: 10}}, effects_rate_hz: 16000}"
+    one = build(tiny_corpus, noisy, "conditions=clean")
+    files = len(list(cache.iterdir()))
+    other = build(tiny_corpus, noisy, "conditions=clean", "data.split=speaker", "data.test_speakers=[ann]")
+    assert len(list(cache.iterdir())) == files
+    assert len(one.train_set) == 2 * len(one.parts.train)
+    n_bob = len(other.parts.train)  # none of ann's clips is among what is trained on
+    labels = [other.corpus.clips[i].digit for i in other.parts.train]
+    assert {other.corpus.clips[i].speaker for i in other.parts.train} == {"bob"}
+    assert other.train_set.tensors[1].tolist() == 2 * labels
+    assert not torch.equal(other.train_set.tensors[0][:n_bob], other.train_set.tensors[0][n_bob:])
+
+
+@pytest.mark.espeak
+def test_synthetic_voices_join_the_training_part(cache: Path, tiny_corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(espeak.RECIPES, "espeak-voices", espeak.Recipe(("en+m1", "en-us+f1"), takes=1))
+    with_voices = build(tiny_corpus, "+data.train_sets.synthetic={source: espeak-voices}")
+    assert len(with_voices.train_set) == len(with_voices.parts.train) + 20
+    assert sorted(with_voices.train_set.tensors[1][-20:].tolist()) == sorted(2 * list(range(10)))
+
+
+def test_babble_is_other_recordings_and_recorded_noise_is_not_cached(cache: Path, clips: list[corpus.Clip]) -> None:
+    babble = {"babble": {"snr_db": 0, "talkers": 2}}
+    few = data.log_mels(clips[:3], {}, babble, voices=clips[3:])
+    assert torch.equal(few, data.log_mels(clips[:3], {}, babble, voices=clips[3:]))
+    assert not torch.equal(few, data.log_mels(clips[:3], {}, babble, voices=clips[4:]))
+    with pytest.raises(ValueError, match="no other recordings"):
+        data.log_mels(clips[:1], {}, babble, voices=clips[:1])  # never of the clip itself
+    files = len(list(cache.iterdir()))
+    data.log_mels(clips[:3], {}, {"recorded_noise": {"snr_db": 10, "root": str(clips[0].path.parent)}})
+    assert len(list(cache.iterdir())) == files
+
+
+@pytest.mark.parametrize(
+    ("train_sets", "message"),
+    [
+        ({"clean": {"copies": 0}}, "needs a part with copies: 1 or more"),
+        ({"air": {"effect": {}}}, r"data\.train_sets\.air: .*'effect'"),
+    ],
+)
+def test_impossible_training_sets_are_refused(train_sets: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        DigitsDataModule(train_sets=train_sets)
 
 
 def test_unknown_source_is_named() -> None:

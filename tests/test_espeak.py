@@ -11,7 +11,11 @@ pytestmark = pytest.mark.espeak
 
 
 def generate(folder: Path) -> str:
-    code = f"import pathlib; from digits import espeak; espeak.TAKES = 2; espeak.generate(pathlib.Path({str(folder)!r}))"
+    code = f"""
+import pathlib
+from digits import espeak
+espeak.generate(espeak.Recipe(espeak.RECIPES["espeak"].voices, takes=2), pathlib.Path({str(folder)!r}))
+"""
     subprocess.run([sys.executable, "-c", code], check=True)
     return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(folder.iterdir()))).hexdigest()
 
@@ -23,8 +27,8 @@ def test_the_same_voices_to_the_byte_every_time(tmp_path: Path) -> None:
 def test_every_voice_says_every_digit(tmp_path: Path) -> None:
     generate(tmp_path / "a")
     clips = corpus.read_folder(tmp_path / "a", "espeak").clips
-    assert len(clips) == len(espeak.VOICES) * 10 * 2
-    assert len({clip.speaker for clip in clips}) == len(espeak.VOICES)
+    assert len(clips) == len(espeak.RECIPES["espeak"].voices) * 10 * 2
+    assert len({clip.speaker for clip in clips}) == len(espeak.RECIPES["espeak"].voices)
     from digits import audio
 
     for clip in clips[::7]:

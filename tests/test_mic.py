@@ -134,7 +134,7 @@ def test_the_config_s_segmenter_is_the_default_one() -> None:
     [
         (["input=/nowhere.wav"], "/nowhere.wav: no such file"),
         (["ckpt_path=/nowhere.ckpt"], "/nowhere.ckpt: no such checkpoint"),
-        (["outputs=/nowhere"], "no finished run below /nowhere"),
+        (["ckpt_path=/nowhere.npz"], "/nowhere.npz: no such model"),
         (["devise=1"], "devise"),
     ],
 )

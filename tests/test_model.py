@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from digits import model
-from digits.model import DigitCNN
+from digits.model import DigitCNN, DigitResNet
 
 
 def test_default_network_is_small_and_gives_ten_logits() -> None:
@@ -12,18 +12,28 @@ def test_default_network_is_small_and_gives_ten_logits() -> None:
         assert network.eval()(torch.randn(shape)).shape == (shape[0], 10)
 
 
-def test_gain_of_the_recording_does_not_matter() -> None:
-    network, log_mel = DigitCNN().eval(), 10 * torch.randn(4, 1, 40, 101)
+@pytest.mark.parametrize("n_mels", [32, 40, 41])
+def test_residual_network_fits_any_number_of_bands(n_mels: int) -> None:
+    network = DigitResNet(n_mels=n_mels).eval()
+    assert sum(parameter.numel() for parameter in network.parameters()) <= 300_000
+    assert network(torch.randn(3, 1, n_mels, 101)).shape == (3, 10)
+
+
+@pytest.mark.parametrize("kind", [DigitCNN, DigitResNet])
+def test_gain_of_the_recording_does_not_matter(kind: type[torch.nn.Module]) -> None:
+    network, log_mel = kind().eval(), 10 * torch.randn(4, 1, 40, 101)
     torch.testing.assert_close(network(log_mel), network(log_mel - 25), atol=1e-3, rtol=0)
 
 
-def test_a_constant_image_gives_finite_logits() -> None:
-    assert torch.isfinite(DigitCNN().eval()(torch.full((1, 1, 40, 101), -60.0))).all()
+@pytest.mark.parametrize("kind", [DigitCNN, DigitResNet])
+def test_a_constant_image_gives_finite_logits(kind: type[torch.nn.Module]) -> None:
+    assert torch.isfinite(kind().eval()(torch.full((1, 1, 40, 101), -60.0))).all()
 
 
-def test_it_can_learn_one_batch_by_heart() -> None:
+@pytest.mark.parametrize("kind", [DigitCNN, DigitResNet])
+def test_it_can_learn_one_batch_by_heart(kind: type[torch.nn.Module]) -> None:
     torch.manual_seed(0)
-    network, log_mel, label = DigitCNN(dropout=0), torch.randn(30, 1, 40, 101), torch.arange(30) % 10
+    network, log_mel, label = kind(dropout=0), torch.randn(30, 1, 40, 101), torch.arange(30) % 10
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
     for _ in range(40):
         loss = torch.nn.functional.cross_entropy(network(log_mel), label)
@@ -36,9 +46,11 @@ def test_it_can_learn_one_batch_by_heart() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"name": "os.system"}, "model.name must be one of DigitCNN, got os.system"),
+        ({"name": "os.system"}, "model.name must be one of DigitCNN, DigitResNet, got os.system"),
         ({"name": "DigitCNN", "channels": [8, 16]}, "model.channels must be three numbers"),
+        ({"name": "DigitResNet", "channels": [8, 16, 32]}, "model.channels must be four numbers"),
         ({"name": "DigitCNN", "dropout": 1.0}, "model.dropout"),
+        ({"name": "DigitResNet", "dropout": -1}, "model.dropout"),
         ({"name": "DigitCNN", "depth": 4}, "depth"),
     ],
 )

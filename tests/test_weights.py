@@ -1,0 +1,79 @@
+import json
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+
+from digits import audio, checkpoint, weights
+from digits.calibration import Calibration
+from digits.recognizer import Recognizer
+
+
+@pytest.fixture(scope="module")
+def plain(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "tiny.npz"
+    weights.write(path, tiny_checkpoint, Calibration(1.5, 0.4))
+    return path
+
+
+def test_a_plain_file_hears_what_its_checkpoint_does(plain: Path, tiny_checkpoint: Path, tiny_corpus: Path) -> None:
+    """Parity: the same logits to the bit, and probabilities by its temperature."""
+    before, after = Recognizer.load(tiny_checkpoint), Recognizer.load(plain)
+    for clip in sorted(tiny_corpus.iterdir())[::17]:
+        sound = audio.read(clip)
+        one, other = before(*sound), after(*sound)
+        cooled = torch.tensor(one.probabilities).log() / 1.5
+        assert one.digit == other.digit
+        torch.testing.assert_close(torch.tensor(other.probabilities), cooled.softmax(dim=0), atol=1e-5, rtol=0)
+        assert other.accepted == (other.probability >= 0.4)
+        assert one.accepted
+
+
+def test_it_holds_no_pickle_and_says_what_it_is(plain: Path, tiny_checkpoint: Path) -> None:
+    with numpy.load(plain, allow_pickle=False) as archive:
+        settings = json.loads(str(archive["settings"]))
+        assert all(archive[name].dtype == numpy.float32 for name in archive.files if name != "settings")
+    assert settings["about"]["experiment"] == "tiny"
+    assert settings["network"]["name"] == "DigitCNN"
+    assert settings["front_end"] == checkpoint.read(tiny_checkpoint)["datamodule_hyper_parameters"]["front_end"]
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "empty", "text", "pickle", "format", "network"])
+def test_damaged_and_foreign_files_are_refused_in_one_sentence(plain: Path, tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "bad.npz"
+    content = plain.read_bytes()
+    with numpy.load(plain) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    settings = json.loads(str(arrays["settings"]))
+    if damage in ("format", "network", "pickle"):
+        if damage == "format":
+            settings["format"] = 99
+        elif damage == "network":
+            settings["network"]["channels"] = [8, 16, 32]
+        changed = numpy.array(json.dumps(settings)) if damage != "pickle" else numpy.array([{}], dtype=object)
+        numpy.savez(path, **(arrays | {"settings": changed}))
+    else:
+        flipped = bytearray(content)
+        flipped[len(content) // 2] ^= 255
+        path.write_bytes({"cut": content[:5000], "flip": bytes(flipped), "empty": b"", "text": b"hello"}[damage])
+    with pytest.raises(ValueError, match=r"bad\.npz: not a model that digits\.weights wrote"):
+        weights.read(path)
+
+
+def test_calibration_comes_from_held_out_clips(tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    logits, labels = weights.held_out(tiny_checkpoint.parent)
+    assert logits.shape == (100, 10)
+    assert weights.main([str(tiny_checkpoint), str(tmp_path / "out.npz"), "--held-out", str(tiny_checkpoint.parent)]) == 0
+    calibrated = weights.calibrate(logits, labels)
+    assert f"temperature {calibrated.temperature}, not sure below {calibrated.threshold}" in capsys.readouterr().out
+    assert weights.read(tmp_path / "out.npz")[2] == calibrated
+
+
+def test_without_held_out_runs_nothing_is_written(
+    tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    assert weights.main([str(tiny_checkpoint), str(tmp_path / "out.npz"), "--held-out", str(tmp_path / "empty")]) == 1
+    assert "no finished run below it" in capsys.readouterr().err
+    assert not (tmp_path / "out.npz").exists()
