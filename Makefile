@@ -35,6 +35,12 @@ lint: setup ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+pretrained: setup ## train the model of digits/pretrained again, with its calibration (an hour on two cores)
+	$(BIN)/python -m digits.train experiment=live data.split=all conditions=clean resume=true hydra.run.dir=outputs/pretrained
+	$(BIN)/python -m digits.train +sweep=loso experiment=live resume=true
+	$(BIN)/python -m digits.weights outputs/pretrained/last.ckpt digits/pretrained/live.npz --held-out outputs/loso/fsdd/live
+	sha256sum digits/pretrained/live.npz
+
 bench: setup ## measure the speed of everything that matters
 	$(BIN)/python experiments/bench.py
 
@@ -48,4 +54,4 @@ clean: ## remove the environment and the caches in this folder, but no run under
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup sweep test lint bench mic tensorboard clean
+.PHONY: help setup sweep test lint pretrained bench mic tensorboard clean

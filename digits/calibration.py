@@ -49,7 +49,8 @@ def choose_threshold(confidence: Tensor, correct: Tensor, max_risk: float) -> fl
         ValueError: even the most confident answers are wrong more often.
     """
     threshold, _, risk = risk_coverage(confidence, correct)
-    allowed = (risk <= max_risk).nonzero()
+    last_of_equals = torch.cat([threshold[:-1] != threshold[1:], torch.tensor([True])])  # a threshold accepts all of them
+    allowed = ((risk <= max_risk) & last_of_equals).nonzero()
     if not len(allowed):
         raise ValueError(f"no threshold keeps the risk at {max_risk}: the most confident answer is wrong")
     return float(threshold[int(allowed[-1])])

@@ -65,6 +65,8 @@ def read_groups(folder: Path) -> list[Group]:
     """
     found: dict[tuple[str, ...], list[tuple[Path, Metrics]]] = defaultdict(list)
     for run_dir, metrics in results.read_metrics(folder).items():
+        if metrics["test/acc"] is None:  # data.split=all tests nothing
+            continue
         found[tuple(str(metrics.get(name)) for name in SAME)].append((run_dir, metrics))
     names = Counter(key[:3] for key in found)
     groups = []

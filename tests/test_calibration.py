@@ -52,6 +52,8 @@ def test_the_threshold_keeps_the_risk_and_refuses_no_more_than_it_must() -> None
     threshold = calibration.choose_threshold(confidence, correct, max_risk=0.1)
     accepted = confidence >= threshold
     assert 0.09 < float((~correct[accepted]).float().mean()) <= 0.1
+    equals, right = torch.tensor([0.9, 0.9, 0.9, 0.8]), torch.tensor([1, 1, 0, 1])  # no threshold can tell the first three apart
+    assert calibration.choose_threshold(equals, right, max_risk=0.25) == pytest.approx(0.8)
     with pytest.raises(ValueError, match=r"no threshold keeps the risk at 0\.1"):
         calibration.choose_threshold(torch.tensor([0.9, 0.8]), torch.tensor([0, 1]), 0.1)
 

@@ -159,12 +159,13 @@ def test_copies_made_for_one_split_serve_all(cache: Path, tiny_corpus: Path) -> 
     assert not torch.equal(other.train_set.tensors[0][:n_bob], other.train_set.tensors[0][n_bob:])
 
 
-@pytest.mark.espeak
-def test_synthetic_voices_join_the_training_part(cache: Path, tiny_corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(espeak.RECIPES, "espeak-voices", espeak.Recipe(("en+m1", "en-us+f1"), takes=1))
-    with_voices = build(tiny_corpus, "+data.train_sets.synthetic={source: espeak-voices}")
-    assert len(with_voices.train_set) == len(with_voices.parts.train) + 20
-    assert sorted(with_voices.train_set.tensors[1][-20:].tolist()) == sorted(2 * list(range(10)))
+def test_synthetic_voices_join_the_training_part(
+    cache: Path, tiny_corpus: Path, clips: list[corpus.Clip], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(espeak, "load", {"espeak-voices": corpus.Corpus("espeak-voices", clips)}.__getitem__)
+    with_voices = build(tiny_corpus, "+data.train_sets.synthetic={source: espeak-voices, copies: 2}")
+    assert len(with_voices.train_set) == len(with_voices.parts.train) + 2 * 20
+    assert with_voices.train_set.tensors[1][-40:].tolist() == 2 * [clip.digit for clip in clips]
 
 
 def test_babble_is_other_recordings_and_recorded_noise_is_not_cached(cache: Path, clips: list[corpus.Clip]) -> None:
