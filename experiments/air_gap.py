@@ -204,20 +204,48 @@ def mcnemar_table(runs: list[Run]) -> str:
     return "\n".join(lines)
 
 
+@dataclass(frozen=True)
+class Ablation:
+    """What is left when one ingredient is left out; each a list over seeds."""
+
+    name: str
+    clean: list[float]
+    mean: list[float]
+    worst: list[float]
+    strangers: list[float]
+
+
+def ablations(runs: list[Run]) -> list[Ablation]:
+    """Live itself first; the seeds that it shares with the others."""
+    ablated = [run for run in runs if run.protocol == "ablation"]
+    seeds = {run.metrics["seed"] for run in ablated}
+    ablated += [
+        run
+        for run in runs
+        if run.protocol in ("air_gap", "strangers") and run.experiment == "live" and run.metrics["seed"] in seeds
+    ]
+    found = []
+    for name in sorted({run.experiment for run in ablated}, key=lambda name: (name != "live", name)):
+        own = [run for run in ablated if run.experiment == name]
+        tested, heard = [run for run in own if len(run.conditions) > 1], [run for run in own if len(run.conditions) == 1]
+        found.append(
+            Ablation(
+                name.removeprefix("live_").replace("_", " "),
+                [accuracy(run.of("clean")) for run in tested],
+                [statistics.fmean(battery(run)) for run in tested],
+                [min(battery(run)) for run in tested],
+                [macro(run.of("clean")) for run in heard],
+            )
+        )
+    return found
+
+
 def ablation_table(runs: list[Run]) -> str:
-    """What each ingredient is worth: mean of the battery and of the strangers without it."""
-    names = dict.fromkeys(run.experiment for run in runs if run.protocol == "ablation")
+    """What each ingredient is worth: the battery and the strangers without it."""
     lines = ["| | clean | battery mean | worst | strangers, macro | seeds |", "|---|--:|--:|--:|--:|--:|"]
-    for name in sorted(names, key=lambda name: (name != "live", name)):
-        trained = [run for run in select(runs, "ablation", name) if "clean" in run.conditions and len(run.conditions) > 1]
-        heard = [run for run in select(runs, "ablation", name) if len(run.conditions) == 1]
-        cells = [
-            percent([accuracy(run.of("clean")) for run in trained]),
-            percent([statistics.fmean(battery(run)) for run in trained]),
-            percent([min(battery(run)) for run in trained]),
-            percent([macro(run.of("clean")) for run in heard]) if heard else "-",
-        ]
-        lines.append(f"| {name.replace('_', ' ')} | {' | '.join(cells)} | {len(trained)} |")
+    for a in ablations(runs):
+        cells = [percent(values) if values else "-" for values in (a.clean, a.mean, a.worst, a.strangers)]
+        lines.append(f"| {a.name} | {' | '.join(cells)} | {len(a.clean)} |")
     return "\n".join(lines)
 
 
@@ -340,6 +368,21 @@ def speaker_figure(runs: list[Run]) -> Figure:
     return figure
 
 
+def ablation_figure(runs: list[Run]) -> Figure:
+    """Errors in the battery and on strangers without each ingredient."""
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    found = ablations(runs)[::-1]
+    for axes, (title, part) in zip(
+        figure.subplots(1, 2, sharey=True), (("battery", "mean"), ("strangers, macro", "strangers")), strict=True
+    ):
+        errors = [100 - 100 * statistics.fmean(getattr(a, part) or [1.0]) for a in found]
+        bars = axes.barh([a.name for a in found], errors, color=[COLOURS["live"] if a.name == "live" else "0.65" for a in found])
+        axes.bar_label(bars, fmt="%.1f", padding=3, fontsize=8)
+        axes.set(title=title, xlabel="wrong, %")
+        axes.margins(x=0.12)
+    return figure
+
+
 def strangers_figure(runs: Sequence[Run]) -> Figure:
     rows = [row for run in runs for row in run.of("clean")]
     title = f"strangers, live, {len(runs)} seeds together"
@@ -400,8 +443,9 @@ def main(arguments: list[str] | None = None) -> int:
         sections.append(("Real noises and rooms", condition_table(runs, "recorded")))
     if "strangers" in have:
         pictures["strangers"] = strangers_figure(select(runs, "strangers", "live"))
-    if "ablation" in have:
+    if any(run.protocol == "ablation" for run in runs):
         sections.append(("Ablation", ablation_table(runs)))
+        pictures["ablation"] = ablation_figure(runs)
     text = "\n\n".join(f"## {title}\n\n{body}" for title, body in sections)
     (options.out / "report.md").write_text(f"# The air gap\n\n{text}\n\n{provenance(runs)}\n")
     write_csv(options.out / "results.csv", runs)

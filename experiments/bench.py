@@ -27,7 +27,7 @@ from digits import audio, entry, results, train
 from digits._torchaudio import torchaudio
 from digits.data import CHUNK, DigitsDataModule
 from digits.features import FrontEnd
-from digits.model import DigitCNN
+from digits.model import DigitCNN, DigitResNet
 
 TARGET = 0.9933  # the accuracy whose time is taken, of the official parts
 REPEATS = 3
@@ -125,16 +125,18 @@ def bench_latency(data: DigitsDataModule) -> Iterator[tuple[str, str]]:
     for clip in data.test_clips:
         waveform, sample_rate = audio.read(clip.path)
         recordings.append(audio.resample(waveform, sample_rate, audio.SAMPLE_RATE))  # as a microphone would give them
-    front_end, network = FrontEnd(**data.front_end), DigitCNN().eval()
-    taken: dict[str, list[float]] = {"front end": [], "network": []}
+    front_end, networks = FrontEnd(**data.front_end), {"DigitCNN": DigitCNN().eval(), "DigitResNet": DigitResNet().eval()}
+    taken: dict[str, list[float]] = {"front end": [], **{name: [] for name in networks}}
     with torch.inference_mode():
         for waveform in [*recordings[:20], *recordings]:
             started = time.perf_counter()
             log_mel = front_end([(waveform, audio.SAMPLE_RATE)])
-            middle = time.perf_counter()
-            network(log_mel)
-            taken["front end"].append(middle - started)
-            taken["network"].append(time.perf_counter() - middle)
+            taken["front end"].append(time.perf_counter() - started)
+            for name, network in networks.items():
+                started = time.perf_counter()
+                network(log_mel)
+                taken[name].append(time.perf_counter() - started)
+    taken["front end and DigitResNet"] = [sum(pair) for pair in zip(taken["front end"], taken["DigitResNet"], strict=True)]
     torch.set_num_threads(threads)
     for part, times in taken.items():
         p50, p95, p99 = (1000 * numpy.percentile(times[20:], [50, 95, 99])).tolist()

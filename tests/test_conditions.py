@@ -132,7 +132,7 @@ def test_band_is_3_db_down_at_its_edges(low_hz: float, high_hz: float, order: in
 
 def test_equalizer_stays_within_its_range_and_uses_it() -> None:
     click = torch.zeros(RATE)
-    click[0] = 1.0
+    click[RATE // 2] = 1.0  # the filter has no delay: half of its answer comes before
     gains = [20 * torch.log10(torch.fft.rfft(corrupt(click, "equalizer", key, range_db=12)).abs()[100:8000]) for key in "abcdef"]
     assert max(float(gain.max()) for gain in gains) < 12.5
     assert max(float(gain.max() - gain.min()) for gain in gains) > 12
@@ -200,6 +200,27 @@ def test_speed_changes_pitch_and_tempo_and_tempo_the_tempo_alone() -> None:
             assert abs(float(torch.fft.rfft(changed).abs().argmax()) * RATE / len(changed) - hz) < 2
 
 
+@pytest.mark.parametrize(("pitch", "tract"), [(1.5, 1.2), (2.0, 1.3), (0.85, 0.9)])
+def test_voice_moves_pitch_and_resonances_apart(pitch: float, tract: float) -> None:
+    """A pulse train of 100 Hz through a resonance at 1,500 Hz: its harmonics' spacing and their strongest region."""
+    length = 2 * RATE
+    pulses = torch.zeros(length)
+    pulses[:: RATE // 100] = 1.0
+    time = torch.arange(RATE // 20) / RATE
+    resonance = torch.exp(-2 * math.pi * 150 * time) * torch.sin(2 * math.pi * 1500 * time)
+    vowel = torch.nn.functional.conv1d(pulses[None, None], resonance.flip(0)[None, None], padding=len(time) - 1)[0, 0, :length]
+    changed = corrupt(vowel, "voice", pitch=pitch, tract=tract)
+    assert len(changed) == length
+    frequencies, power = welch(changed.numpy(), RATE, nperseg=RATE // 4)
+    within = (frequencies > 500) & (frequencies < 3500)
+    centre = float((frequencies[within] * power[within]).sum() / power[within].sum())
+    _, before = welch(vowel.numpy(), RATE, nperseg=RATE // 4)
+    assert abs(centre / float((frequencies[within] * before[within]).sum() / before[within].sum()) - tract) < 0.08
+    spectrum = numpy.abs(numpy.fft.rfft(numpy.log(power[: round(4000 / 4)])))  # of a comb: its peak is the spacing
+    spacing = 4000 / (numpy.argmax(spectrum[12:80]) + 12)
+    assert abs(spacing / (100 * pitch) - 1) < 0.06
+
+
 def test_p_is_a_probability() -> None:
     effects: conditions.Effects = {"dc_offset": {"offset": 0.5, "p": 0.3}}
     changed = [not torch.equal(conditions.apply(clip(), RATE, effects, str(key)), clip()) for key in range(300)]
@@ -210,7 +231,7 @@ def test_every_condition_of_the_battery_works_on_a_word_and_is_the_same_each_tim
     battery = OmegaConf.to_container(compose_config("conditions=battery", "name=x", "run_dir=x").conditions)
     assert isinstance(battery, dict)
     used = {effect for effects in battery.values() for effect in effects}
-    assert set(conditions.EFFECTS) - used == {"recorded_noise", "recorded_room", "speed"}
+    assert set(conditions.EFFECTS) - used == {"recorded_noise", "recorded_room", "speed", "voice"}
     voices = [word(digit) for digit in range(10)]
     for name, effects in battery.items():
         first, again, other = (conditions.apply(word(), RATE, effects, key, voices) for key in ("a", "a", "b"))

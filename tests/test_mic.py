@@ -56,7 +56,7 @@ def test_a_file_is_heard_from_the_shell(tiny_checkpoint: Path, tmp_path: Path) -
     done = mic(f"input={path}", f"ckpt_path={tiny_checkpoint}", "output=jsonl")
     assert done.returncode == 0, done.stderr
     heard = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [set(event) for event in heard] == [{"start_s", "end_s", "digit", "probability", "latency_ms"}] * 10
+    assert [set(event) for event in heard] == [{"start_s", "end_s", "digit", "probability", "accepted", "latency_ms"}] * 10
     assert sum(event["digit"] == word for event, word in zip(heard, words, strict=True)) >= 9
     assert heard[0]["start_s"] == pytest.approx(1.1, abs=0.1)
     assert all(0 < event["latency_ms"] < 1000 for event in heard)

@@ -59,7 +59,7 @@ def test_csv_has_a_row_a_file_in_order_and_errors_go_to_stderr(
     assert predict.main([*files, "--csv", f"--ckpt-path={tiny_checkpoint}"]) == 1
     output = capsys.readouterr()
     rows = list(csv.reader(io.StringIO(output.out)))
-    assert rows[0] == ["path", "digit", "probability"]
+    assert rows[0] == ["path", "digit", "probability", "accepted"]
     assert [row[0] for row in rows[1:]] == good
     assert all(0 < float(row[2]) <= 1 for row in rows[1:])
     errors = [line for line in output.err.splitlines() if line.startswith("digits.predict: ")]
@@ -81,12 +81,12 @@ def test_one_line_a_file_from_the_shell(tiny_checkpoint: Path, tiny_corpus: Path
     assert "best.ckpt" in done.stderr
 
 
-def test_no_model_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert predict.main(["x.wav"]) == 1
-    assert capsys.readouterr().err == (
-        "digits.predict: no finished run below outputs; train one with: make sweep, or python -m digits.train\n"
-    )
+@pytest.mark.parametrize("command", [["digits.predict"], ["digits.predict", "--csv", "--ckpt-path=pretrained"]])
+def test_without_a_run_the_pretrained_model_answers_and_is_named(tmp_path: Path, tiny_corpus: Path, command: list[str]) -> None:
+    clip = tiny_corpus / "5_bob_1.wav"
+    done = subprocess.run([sys.executable, "-m", *command, str(clip)], capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert str(clip) in done.stdout
+    assert done.stderr.startswith("model: pretrained")
 
 
 def test_denoise_takes_noise_away() -> None:

@@ -1,4 +1,6 @@
+import hashlib
 import json
+import os
 from pathlib import Path
 
 import numpy
@@ -7,6 +9,7 @@ import torch
 
 from digits import audio, checkpoint, weights
 from digits.calibration import Calibration
+from digits.corpus import read_folder
 from digits.recognizer import Recognizer
 
 
@@ -77,3 +80,23 @@ def test_without_held_out_runs_nothing_is_written(
     assert weights.main([str(tiny_checkpoint), str(tmp_path / "out.npz"), "--held-out", str(tmp_path / "empty")]) == 1
     assert "no finished run below it" in capsys.readouterr().err
     assert not (tmp_path / "out.npz").exists()
+
+
+def test_the_pretrained_model_is_the_one_of_its_card() -> None:
+    content = weights.PRETRAINED.read_bytes()
+    assert len(content) <= 1_500_000
+    assert hashlib.sha256(content).hexdigest() in (weights.PRETRAINED.parent / "README.md").read_text()
+    recognizer = Recognizer.load("pretrained")
+    assert sum(parameter.numel() for parameter in recognizer.network.parameters()) <= 300_000
+    assert recognizer.calibration.temperature != 1
+    assert recognizer.calibration.threshold > 0
+
+
+@pytest.mark.fsdd
+def test_the_pretrained_model_knows_what_it_was_trained_on() -> None:
+    """Not an accuracy: that the file, its front end and its calibration belong together."""
+    recognizer = Recognizer.load("pretrained")
+    clips = read_folder(Path(os.environ["FSDD_ROOT"]), "fsdd").clips[::60]
+    predictions = [recognizer(*audio.read(clip.path)) for clip in clips]
+    assert sum(prediction.digit == clip.digit for prediction, clip in zip(predictions, clips, strict=True)) >= 49  # of 50
+    assert sum(prediction.accepted for prediction in predictions) >= 45
