@@ -90,7 +90,8 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         logger.finalize("success")
     results.write_predictions(run_dir / "predictions.csv", predictions)
     results.write_json(run_dir / "metrics.json", metrics)
-    log.info("  test/acc %.4f (%d/%d)", metrics["test/acc"], metrics["test/correct"], metrics["test/total"])
+    if metrics["test/total"]:
+        log.info("  test/acc %.4f (%d/%d)", metrics["test/acc"], metrics["test/correct"], metrics["test/total"])
     return metrics
 
 
