@@ -4,10 +4,8 @@ import math
 from dataclasses import dataclass
 
 import torch
-from scipy.optimize import minimize_scalar
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics.functional.classification import multiclass_calibration_error
 
 
 @dataclass(frozen=True)
@@ -24,6 +22,8 @@ class Calibration:
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     """The temperature of lowest cross entropy on held-out clips (arXiv 1706.04599); logits (clips, digits), labels (clips,)."""
+    from scipy.optimize import minimize_scalar  # here, since recognising needs neither this nor torchmetrics
+
     found = minimize_scalar(
         lambda log_temperature: float(F.cross_entropy(logits.double() / math.exp(log_temperature), labels)), bounds=(-3, 3)
     )
@@ -32,6 +32,8 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
 
 def expected_calibration_error(probabilities: Tensor, labels: Tensor, n_bins: int = 10) -> float:
     """Mean distance between the confidence and the accuracy of ``n_bins`` equally wide bins, weighted by their clips."""
+    from torchmetrics.functional.classification import multiclass_calibration_error
+
     return float(multiclass_calibration_error(probabilities, labels, probabilities.shape[1], n_bins=n_bins, norm="l1"))
 
 
