@@ -21,6 +21,10 @@ class LogMel(nn.Module):
     a usual microphone's noise is visible.
     """
 
+    cosines: Tensor
+    sines: Tensor
+    filters: Tensor
+
     def __init__(
         self,
         sample_rate: int = audio.SAMPLE_RATE,
