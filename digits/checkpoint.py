@@ -21,7 +21,7 @@ def read(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such checkpoint; train one with: python -m digits.train")
+        raise FileNotFoundError(f"{path}: no such checkpoint; train one with: python -m digits.train, or take: pretrained")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -58,13 +58,14 @@ def find_best(outputs: str | Path, prefer: Sequence[str]) -> Path | None:
     """The best checkpoint of all finished runs below a folder, or None without any.
 
     Experiments come in the order of ``prefer``, the others after them; then the higher val/acc, then the newer run.
-    Runs trained on synthetic voices come last of all; runs on a part of the data (``trainer=smoke``) do not count.
+    Runs trained on synthetic voices come last of all; runs on a part of the data (``trainer=smoke``) do not count,
+    nor do those that have heard what they are validated on (``data.split=all``).
     """
     rank = {name: -position for position, name in enumerate(prefer)}
     found: list[tuple[bool, int, float, float, Path]] = []
     for run_dir, metrics in results.read_metrics(Path(outputs).expanduser()).items():
         best = run_dir / "best.ckpt"
-        if best.is_file() and metrics.get("complete", True):
+        if best.is_file() and metrics.get("complete", True) and metrics["split"] != "all":
             preference = rank.get(metrics["experiment"], -len(rank))
             real = metrics.get("trained_on") != "espeak"
             found.append((real, preference, metrics["val/acc"] or 0.0, best.stat().st_mtime, best))

@@ -67,8 +67,8 @@ def apply(waveform: Tensor, sample_rate: int, effects: Effects, key: str, voices
                 continue
             drawn = {argument: _draw(value, scene) for argument, value in arguments.items() if argument != "p"}
             waveform = EFFECTS[name](waveform, scene, **drawn)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"effect {name} with {dict(arguments)}: {error}") from error
+        except (TypeError, ValueError, KeyError, ArithmeticError) as error:
+            raise ValueError(f"effect {name} with {arguments}: {error}") from error
     return waveform
 
 
@@ -305,13 +305,15 @@ def _istft(spectrum: Tensor, length: int) -> Tensor:
 
 def _pick(root: str | None, scene: Scene) -> Path:
     if root is None:
-        raise ValueError("its folder is not set: noise_root=FOLDER room_root=FOLDER")
+        raise ValueError("its folder is not set (noise_root=FOLDER for noises, room_root=FOLDER for rooms)")
     paths = _recordings(root)
     return paths[scene.integer(len(paths))]
 
 
 @lru_cache
 def _recordings(root: str) -> list[Path]:
+    if not Path(root).is_dir():
+        raise ValueError(f"{root}: no such folder")
     paths = sorted(path for path in Path(root).rglob("[!.]*") if path.suffix.lower() in audio.FILE_SUFFIXES)
     if not paths:
         raise ValueError(f"{root}: no recording in this folder ({', '.join(audio.FILE_SUFFIXES)})")

@@ -185,6 +185,8 @@ def _train_sets(settings: dict[str, dict[str, Any]]) -> dict[str, TrainSet]:
             train_sets[name] = TrainSet(**{key: value for key, value in part.items() if value is not None})
         except TypeError as error:
             raise ValueError(f"data.train_sets.{name}: {error}") from error
+        if not isinstance(train_sets[name].copies, int) or train_sets[name].copies < 0:
+            raise ValueError(f"data.train_sets.{name}.copies must be 0 or more, got {train_sets[name].copies}")
     if not sum(part.copies for part in train_sets.values()):
         raise ValueError("data.train_sets needs a part with copies: 1 or more")
     return train_sets
@@ -264,6 +266,7 @@ class DigitsDataModule(lightning.LightningDataModule):
         self.test_sets = [
             TestSet(name, log_mels(self.test_clips, self.front_end, effects, 0, voices) if effects else log_mel[self.parts.test])
             for name, effects in self.conditions.items()
+            if self.parts.test
         ]
         self.val_set = TensorDataset(log_mel[self.parts.val], labels[self.parts.val])
         if self.parts.train:

@@ -29,8 +29,10 @@ def write(path: str | Path, ckpt_path: str | Path, calibrated: Calibration) -> N
     """Turn a checkpoint of ``digits.train`` into a plain file.
 
     Raises:
-        FileNotFoundError, ValueError: as :func:`digits.checkpoint.restore`.
+        FileNotFoundError, ValueError: as :func:`digits.checkpoint.restore`; or a path that does not end in .npz.
     """
+    if Path(path).suffix != ".npz":
+        raise ValueError(f"{path}: the file's name must end in .npz")
     trained = checkpoint.read(ckpt_path)
     network, _ = checkpoint.restore(ckpt_path)
     settings = {
@@ -77,11 +79,13 @@ def held_out(folder: Path) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: there is no finished run.
     """
-    rows = [
-        row for run_dir in results.read_metrics(folder) for row in results.read_predictions(run_dir) if row["condition"] == "clean"
-    ]
+    runs = results.read_metrics(folder)
+    for run_dir, metrics in runs.items():
+        if not metrics.get("complete", True):
+            raise ValueError(f"{run_dir}: heard only a part of its clips; calibrate on whole runs")
+    rows = [row for run_dir in runs for row in results.read_predictions(run_dir) if row["condition"] == "clean"]
     if not rows:
-        raise ValueError(f"{folder}: no finished run below it")
+        raise ValueError(f"{folder}: no finished run with test clips below it")
     logits = torch.tensor([row["logits"] for row in rows])
     return logits, torch.tensor([row["digit"] for row in rows])
 

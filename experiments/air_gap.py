@@ -6,6 +6,7 @@ Reads the predictions of the sweeps ``air_gap``, ``loso``, ``transfer``, ``folds
 
 import argparse
 import csv
+import math
 import statistics
 import sys
 from collections import defaultdict
@@ -63,6 +64,7 @@ def read(outputs: Path) -> list[Run]:
         Run(protocol, metrics, results.read_predictions(run_dir))
         for protocol in PROTOCOLS
         for run_dir, metrics in results.read_metrics(outputs / protocol).items()
+        if metrics.get("complete", True)
     ]
     if not runs:
         raise ValueError(f"{outputs}: no finished run of {', '.join(PROTOCOLS)} below it")
@@ -134,6 +136,11 @@ def battery(run: Run) -> list[float]:
     return [accuracy(run.of(condition)) for condition in run.conditions]
 
 
+def corrupted(run: Run) -> list[float]:
+    """All conditions but the clean one."""
+    return [accuracy(run.of(condition)) for condition in run.conditions if condition != "clean"]
+
+
 def loso_cell(runs: Sequence[Run]) -> str:
     speakers = [(accuracy(run.of("clean")), run.rows[0]["speaker"]) for run in runs]
     worst, name = min(speakers)
@@ -160,7 +167,7 @@ def headline(runs: list[Run]) -> str:
         ("telephone", "air_gap", lambda r: same_clips(r, "telephone")),
         ("battery: mean of all conditions", "air_gap", lambda r: percent([statistics.fmean(battery(run)) for run in r])),
         ("battery: worst condition", "air_gap", lambda r: percent([min(battery(run)) for run in r])),
-        ("real noises and rooms: mean of all", "recorded", lambda r: percent([statistics.fmean(battery(run)) for run in r])),
+        ("real noises and rooms: mean of all", "recorded", lambda r: percent([statistics.fmean(corrupted(run)) for run in r])),
     ]
     lines = [f"| per cent right | {' | '.join(f'`{model}`' for model in MODELS)} |", "|---|" + "--:|" * len(MODELS)]
     for name, protocol, cell in rows:
@@ -340,6 +347,8 @@ def snr_figure(runs: list[Run]) -> Figure:
         for model in MODELS:
             snrs = [20, 10, 5, 0]
             values = [[100 * accuracy(run.of(f"{noise}_{snr}")) for run in select(runs, "air_gap", model)] for snr in snrs]
+            if not values[0]:
+                continue
             means = [statistics.fmean(v) for v in values]
             spread = [
                 [m - min(v) for m, v in zip(means, values, strict=True)],
@@ -376,7 +385,7 @@ def ablation_figure(runs: list[Run]) -> Figure:
     for axes, (title, part) in zip(
         figure.subplots(1, 2, sharey=True), (("battery", "mean"), ("strangers, macro", "strangers")), strict=True
     ):
-        errors = [100 - 100 * statistics.fmean(getattr(a, part) or [1.0]) for a in found]
+        errors = [100 - 100 * statistics.fmean(getattr(a, part) or [math.nan]) for a in found]
         bars = axes.barh([a.name for a in found], errors, color=[COLOURS["live"] if a.name == "live" else "0.65" for a in found])
         axes.bar_label(bars, fmt="%.1f", padding=3, fontsize=8)
         axes.set(title=title, xlabel="wrong, %")
@@ -428,7 +437,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.exit(f"air_gap: {error}")
     options.out.mkdir(parents=True, exist_ok=True)
     have = {protocol for protocol in PROTOCOLS if select(runs, protocol, "live")}
-    sections = [("Summary", headline(runs)), ("McNemar's exact test", mcnemar_table(runs))]
+    sections = [("Summary", headline(runs)), ("McNemar's exact test, seed 0", mcnemar_table(runs))]
     pictures: dict[str, Figure] = {}
     if "loso" in have:
         logits, labels, _ = answers(select(runs, "loso", "live"))

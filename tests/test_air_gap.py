@@ -91,6 +91,16 @@ def test_the_study_is_written_from_whatever_protocols_there_are(tmp_path: Path, 
     assert {path.stem for path in (tmp_path / "study").glob("*.png")} == {"snr", "speakers", "reliability", "risk_coverage"}
 
 
+def test_one_model_alone_makes_a_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["clean", *(f"{noise}_{snr}" for noise in air_gap.NOISES for snr in (20, 10, 5, 0)), "room_1000ms", "telephone"]
+    rows = [row(name, clip, clip >= 2) for name in names for clip in range(60)]
+    add_run(tmp_path / "air_gap" / "0", "live", 0, rows)
+    add_run(tmp_path / "ablation" / "0", "live_without_air", 0, rows)
+    assert air_gap.main([str(tmp_path), "--out", str(tmp_path / "study")]) == 0
+    assert "| official test (n = 300) | - | - | 96.67 (88.6-99.1) |" in capsys.readouterr().out
+    assert {path.stem for path in (tmp_path / "study").glob("*.png")} == {"snr", "ablation"}
+
+
 def test_no_runs_is_one_sentence(tmp_path: Path) -> None:
     write_corpus(tmp_path / "recordings", takes=1)
     with pytest.raises(SystemExit, match="no finished run of air_gap, folds"):

@@ -116,6 +116,9 @@ def test_best_is_preferred_experiment_then_accuracy_then_newest(tmp_path: Path) 
     synthetic = add_run(tmp_path / "8", "robust", 1.0, 0).with_name("metrics.json")
     synthetic.write_text(json.dumps(json.loads(synthetic.read_text()) | {"trained_on": "espeak"}))
     assert checkpoint.find_best(tmp_path, prefer) == newer
+    all_heard = add_run(tmp_path / "9", "robust", 1.0, 0).with_name("metrics.json")
+    all_heard.write_text(json.dumps(json.loads(all_heard.read_text()) | {"split": "all"}))
+    assert checkpoint.find_best(tmp_path, prefer) == newer
     (tmp_path / "1" / "metrics.json").write_text("{}")
     with pytest.raises(ValueError, match=r"1/metrics\.json: not a run's"):
         checkpoint.find_best(tmp_path, prefer)

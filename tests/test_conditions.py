@@ -252,5 +252,15 @@ def test_mistakes_are_named() -> None:
         corrupt(clip(), "hum", snr=5)
     with pytest.raises(ValueError, match=r"noise_root=FOLDER"):
         corrupt(clip(), "recorded_noise", snr_db=5, root=None)
+    for effects in (
+        {"white_noise": 10},
+        {"reverb": None},
+        {"codec": {"format": "mp3", "compression": 0.5}},
+        {"speed": {"factor": 0.01}},
+    ):
+        with pytest.raises(ValueError, match=f"effect {next(iter(effects))} with "):
+            conditions.apply(clip(), RATE, effects, "x")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="/nowhere: no such folder"):
+        corrupt(clip(), "recorded_noise", snr_db=5, root="/nowhere")
     with pytest.raises(ValueError, match="no recording in this folder"):
         corrupt(clip(), "recorded_room", root=str(Path(__file__).parent))

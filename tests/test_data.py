@@ -145,6 +145,21 @@ def test_train_effects_touch_the_training_part_alone(cache: Path, tiny_corpus: P
     assert torch.equal(heavy.train_set.tensors[1], plain.train_set.tensors[1].repeat(3))
 
 
+def test_training_on_everything_tests_on_nothing_in_any_condition(cache: Path, tiny_corpus: Path) -> None:
+    data = DigitsDataModule(
+        "folder", str(tiny_corpus), split="all", test_conditions={"clean": {}, "white_0": {"white_noise": {"snr_db": 0}}}
+    )
+    data.setup("fit")
+    assert data.test_sets == []
+    assert len(data.train_set) == 240
+
+
+@pytest.mark.parametrize("copies", [1.5, -1, "2"])
+def test_copies_are_whole_numbers(copies: object) -> None:
+    with pytest.raises(ValueError, match=r"data\.train_sets\.clean\.copies must be 0 or more"):
+        DigitsDataModule("folder", train_sets={"clean": {"copies": copies}})
+
+
 def test_copies_made_for_one_split_serve_all(cache: Path, tiny_corpus: Path) -> None:
     noisy = "+data.train_sets.noisy={copies: 1, effects: {white_noise: {snr_db: 10}}, effects_rate_hz: 16000}"
     one = build(tiny_corpus, noisy, "conditions=clean")

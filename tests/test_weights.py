@@ -1,6 +1,7 @@
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy
@@ -73,12 +74,23 @@ def test_calibration_comes_from_held_out_clips(tiny_checkpoint: Path, tmp_path: 
     assert weights.read(tmp_path / "out.npz")[2] == calibrated
 
 
+def test_a_part_of_the_clips_does_not_calibrate_and_a_file_says_what_it_is(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(tiny_checkpoint.parent, run)
+    metrics = json.loads((run / "metrics.json").read_text())
+    (run / "metrics.json").write_text(json.dumps(metrics | {"complete": False}))
+    with pytest.raises(ValueError, match="run: heard only a part of its clips"):
+        weights.held_out(tmp_path)
+    with pytest.raises(ValueError, match=r"out: the file's name must end in \.npz"):
+        weights.write(tmp_path / "out", tiny_checkpoint, Calibration())
+
+
 def test_without_held_out_runs_nothing_is_written(
     tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "empty").mkdir()
     assert weights.main([str(tiny_checkpoint), str(tmp_path / "out.npz"), "--held-out", str(tmp_path / "empty")]) == 1
-    assert "no finished run below it" in capsys.readouterr().err
+    assert "no finished run with test clips below it" in capsys.readouterr().err
     assert not (tmp_path / "out.npz").exists()
 
 
