@@ -15,7 +15,7 @@ class LogMel(nn.Module):
     """Mel spectrogram in dB, (batch, samples) -> (batch, 1, n_mels, frames), HTK mel scale.
 
     The short-time Fourier transform is a product with the few frequencies that the mel bands use: as fast as an FFT of all, and
-    it needs no transform of unusual length where the model runs.
+    the same graph in torch and in an exported model, whose runtime has no fast transform of this length.
 
     Values lie between the clip's own maximum and ``top_db`` below it, so neither the padding with zeros nor anything quieter than
     a usual microphone's noise is visible.
@@ -95,6 +95,7 @@ class FrontEnd:
         trim: dict[str, float] | None = None,
         log_mel: dict[str, float] | None = None,
     ) -> None:
+        self.settings = {"sample_rate": sample_rate, "window_s": window_s, "trim": trim or {}, "log_mel": log_mel or {}}
         self.sample_rate = sample_rate
         self.window_length = round(window_s * sample_rate)
         self.trim = trim or {}

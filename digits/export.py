@@ -1,0 +1,119 @@
+"""One file that runs without torch: ``python -m digits.export ckpt_path=... out=live.onnx``.
+
+The ONNX graph takes windows of one word at 48 kHz, (batch, samples), and gives calibrated probabilities, (batch, 10): the log-mel,
+the network and the temperature are inside. What comes before it (resampling, trimming, fitting) is in the metadata as settings of
+:class:`digits.features.FrontEnd`, as are the labels, the threshold of "not sure" and where the model comes from.
+"""
+
+import contextlib
+import io
+import itertools
+import json
+import sys
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from digits import audio, entry, fsdd, results
+from digits.corpus import Clip, read_folder
+from digits.model import N_DIGITS
+from digits.recognizer import Recognizer
+
+MAX_DIFFERENCE = 1e-4  # of any probability
+NEEDS = "python -m digits.export needs onnx, onnxscript and onnxruntime: pip install '.[export]'"
+
+
+class Graph(nn.Module):
+    """Window (batch, samples) -> probabilities (batch, 10)."""
+
+    def __init__(self, recognizer: Recognizer) -> None:
+        super().__init__()
+        self.log_mel, self.network = recognizer.front_end.log_mel, recognizer.network
+        self.temperature = recognizer.calibration.temperature
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        return (self.network(self.log_mel(waveform)) / self.temperature).softmax(dim=1)
+
+
+def export(recognizer: Recognizer, origin: str) -> bytes:
+    """The ONNX file's content.
+
+    Args:
+        origin: of the weights, for the metadata.
+
+    Raises:
+        ValueError: a package that it takes is missing.
+    """
+    try:
+        import onnx
+        import onnxscript  # noqa: F401 - torch's exporter needs it and would say so less plainly
+    except ImportError as error:
+        raise ValueError(NEEDS) from error
+    examples = torch.zeros(2, recognizer.front_end.window_length)  # one alone would fix the batch size
+    examples[:, ::7] = 0.1
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            Graph(recognizer).eval(),
+            (examples,),
+            dynamo=True,
+            external_data=False,
+            input_names=["waveform"],
+            output_names=["probabilities"],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            verbose=False,
+        )
+    assert program is not None
+    exported = program.model_proto
+    metadata: dict[str, Any] = {
+        "labels": list(range(N_DIGITS)),
+        "front_end": recognizer.front_end.settings,
+        "calibration": asdict(recognizer.calibration),
+        "origin": origin,
+        "git_commit": results.git_commit(),
+    }
+    onnx.helper.set_model_props(exported, {name: json.dumps(value) for name, value in metadata.items()})
+    return exported.SerializeToString()
+
+
+def largest_difference(recognizer: Recognizer, other: Recognizer, clips: list[Clip]) -> float:
+    """Largest difference of any probability over recordings."""
+    heard = [(recognizer(*sound), other(*sound)) for sound in (audio.read(clip.path) for clip in clips)]
+    pairs = itertools.chain.from_iterable(zip(a.probabilities, b.probabilities, strict=True) for a, b in heard)
+    return max(abs(one - two) for one, two in pairs)
+
+
+@hydra.main(version_base="1.3", config_path=entry.CONF, config_name="export")
+def main(cfg: DictConfig) -> None:
+    try:
+        write(cfg)
+    except (ValueError, OSError) as error:
+        sys.exit(f"digits.export: {entry.explain(error)}")
+
+
+def write(cfg: DictConfig) -> None:
+    """Export, check on recordings, and only then write.
+
+    Raises:
+        ValueError, OSError: no such model, recordings or folder, or the file does not answer as the model does.
+    """
+    recognizer = Recognizer.load(cfg.ckpt_path)
+    corpus = read_folder(cfg.root, "recordings") if cfg.root else fsdd.load()
+    clips = corpus.clips[:: max(1, len(corpus.clips) // cfg.clips)]
+    content = export(recognizer, Path(cfg.ckpt_path).name)
+    difference = largest_difference(recognizer, Recognizer.from_onnx(content), clips)
+    if not difference <= MAX_DIFFERENCE:
+        raise ValueError(f"the exported file's probabilities differ by {difference:.1e} from those of {cfg.ckpt_path}: not written")
+    out = Path(cfg.out).expanduser()
+    out.write_bytes(content)
+    print(f"{out}: {len(content):,} bytes; {len(clips)} recordings differ by at most {difference:.1e}")
+
+
+if __name__ == "__main__":
+    entry.run(main, "digits.export")
