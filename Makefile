@@ -13,7 +13,7 @@ setup: $(INSTALLED) ## make .venv and install the pinned dependencies
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "digits needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[espeak,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,espeak,export]'
 	@touch $@
 
 sweep: setup ## train baseline and robust over three seeds each and compare them
@@ -29,6 +29,9 @@ sweep: setup ## train baseline and robust over three seeds each and compare them
 
 test: setup lint ## lint, types and tests
 	$(BIN)/python -m pytest
+
+test-slow: setup ## the tests that take minutes
+	$(BIN)/python -m pytest -m slow
 
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check .
@@ -54,4 +57,4 @@ clean: ## remove the environment and the caches in this folder, but no run under
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup sweep test lint pretrained bench mic tensorboard clean
+.PHONY: help setup sweep test test-slow lint pretrained bench mic tensorboard clean

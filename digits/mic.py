@@ -1,112 +1,118 @@
 """Hear spoken digits live: ``python -m digits.mic``."""
 
 import contextlib
-import json
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from digits import entry
+from digits import entry, screen
+from digits.screen import Heard, Lines
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from digits.recognizer import Recognizer
-    from digits.segmenter import Segmenter
+    from digits.segmenter import Segmenter, Word
 
 SILENCE_S = 3.0  # of nothing but zeros: no real microphone is that quiet
-METER_WIDTH, METER_RANGE_DB = 30, 70.0
-
-
-@dataclass(frozen=True)
-class Heard:
-    """One recognised word; not ``accepted`` is "not sure".
-
-    ``latency_ms`` runs from the word's end to its answer: the wait that makes sure, and the computing.
-    """
-
-    start_s: float
-    end_s: float
-    digit: int
-    probability: float
-    accepted: bool
-    latency_ms: float
+NOT_SURE = "not sure"
 
 
 class Listener:
-    """Segmenter and recogniser together: blocks of sound in, words out."""
+    """Segmenter and recogniser together: blocks of sound in, what was heard out.
 
-    def __init__(self, segmenter: "Segmenter", recognizer: "Recognizer", denoise: bool = False) -> None:
-        self.segmenter, self.recognizer, self.denoise = segmenter, recognizer, denoise
+    Args:
+        record: is given each sound and what became of it.
+    """
+
+    def __init__(
+        self,
+        segmenter: "Segmenter",
+        recognizer: "Recognizer",
+        denoise: bool = False,
+        record: "Callable[[Word, Heard], None] | None" = None,
+    ) -> None:
+        self.segmenter, self.recognizer, self.denoise, self.record = segmenter, recognizer, denoise, record
 
     def hear(self, block: "Tensor") -> list[Heard]:
-        """The words that end in the next block, shape (samples,)."""
-        return self._recognize(self.segmenter.feed(block))
+        """The sounds that end in the next block, shape (samples,)."""
+        return [self._judge(word) for word in self.segmenter.feed(block)]
 
     def finish(self) -> list[Heard]:
-        """The words still going on when the stream ends."""
-        return self._recognize(self.segmenter.flush())
+        """The sounds still going on when the stream ends."""
+        return [self._judge(word) for word in self.segmenter.flush()]
 
-    def _recognize(self, words: list[Any]) -> list[Heard]:
+    def _judge(self, word: "Word") -> Heard:
         from digits.recognizer import denoise
 
-        heard = []
-        for word in words:
-            started = time.perf_counter()
+        started = time.perf_counter()
+        prediction = None
+        if word.reason is None:
             waveform = denoise(word.waveform, word.sample_rate) if self.denoise else word.waveform
             prediction = self.recognizer(waveform, word.sample_rate)
-            latency_s = word.decided_s - word.end_s + time.perf_counter() - started
-            heard.append(
-                Heard(
-                    start_s=round(word.start_s, 3),
-                    end_s=round(word.end_s, 3),
-                    digit=prediction.digit,
-                    probability=round(prediction.probability, 4),
-                    accepted=prediction.accepted,
-                    latency_ms=round(1000 * latency_s, 1),
-                )
-            )
+        computing_s = time.perf_counter() - started
+        heard = Heard(
+            start_s=round(word.start_s, 3),
+            end_s=round(word.end_s, 3),
+            digit=prediction.digit if prediction else None,
+            probability=round(prediction.probability, 4) if prediction else None,
+            accepted=prediction is not None and prediction.accepted,
+            reason=word.reason if prediction is None else None if prediction.accepted else NOT_SURE,
+            latency_ms=round(1000 * (word.decided_s - word.end_s + computing_s), 1),
+            computing_ms=round(1000 * computing_s, 1),
+        )
+        if self.record:
+            self.record(word, heard)
         return heard
 
 
-class Screen:
-    """Prints words to stdout and, on stderr, a level meter and warnings."""
+class Recorder:
+    """Saves what was heard as ``FOLDER/{digit}_{speaker}_{n}.wav``, a corpus for ``data=folder``; refused sounds go to
+    ``FOLDER_refused``.
 
-    def __init__(self, output: str, meter: bool) -> None:
-        if output not in ("text", "jsonl"):
-            raise ValueError(f"output must be text or jsonl, got {output}")
-        self.output, self.meter = output, meter
+    The names are the recogniser's verdicts: listen to them before training on them.
 
-    def show(self, heard: Heard) -> None:
-        self.clear()
-        if self.output == "jsonl":
-            print(json.dumps(asdict(heard)), flush=True)
+    Raises:
+        ValueError: a speaker that a file name cannot hold.
+        OSError: a folder that cannot be written.
+    """
+
+    def __init__(self, folder: str | Path, speaker: str) -> None:
+        if not speaker.isalnum():
+            raise ValueError(f"speaker must consist of letters and digits, got {speaker}")
+        self.folder, self.speaker = Path(folder).expanduser(), speaker
+        self.refused = self.folder.with_name(f"{self.folder.name}_refused")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._taken = 1 + max((int(path.stem.split("_")[-1]) for path in self._saved()), default=-1)
+
+    def _saved(self) -> list[Path]:
+        return [
+            path
+            for folder, pattern in ((self.folder, f"?_{self.speaker}_*.wav"), (self.refused, "*.wav"))
+            for path in folder.glob(pattern)
+            if path.stem.split("_")[-1].isdigit()
+        ]
+
+    def __call__(self, word: "Word", heard: Heard) -> None:
+        import soundfile
+
+        if heard.accepted:
+            path = self.folder / f"{heard.digit}_{self.speaker}_{self._taken}.wav"
         else:
-            columns = f"{heard.start_s:9.2f} s   {heard.digit:^5}  {heard.probability:^11.0%}  {heard.latency_ms:4.0f} ms"
-            print(columns + ("" if heard.accepted else "   not sure"), flush=True)
-
-    def level(self, level_db: float, floor_db: float) -> None:
-        if self.meter:
-            filled, floor = (round(METER_WIDTH * (1 + max(db, -METER_RANGE_DB) / METER_RANGE_DB)) for db in (level_db, floor_db))
-            bar = "".join("█" if i < filled else "│" if i == floor else "·" for i in range(METER_WIDTH))
-            print(f"\r{level_db:5.0f} dB {bar}", end="", file=sys.stderr, flush=True)
-
-    def say(self, text: str) -> None:
-        self.clear()
-        print(text, file=sys.stderr, flush=True)
-
-    def clear(self) -> None:
-        if self.meter:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
+            assert heard.reason is not None
+            self.refused.mkdir(exist_ok=True)
+            path = self.refused / f"{heard.reason.replace(' ', '-')}_{self._taken}.wav"
+        soundfile.write(path, word.waveform.numpy(), word.sample_rate, subtype="PCM_16")
+        self._taken += 1
 
 
-def listen(blocks: Iterable["Tensor"], listener: Listener, screen: Screen, seconds: float | None = None) -> Iterator[Heard]:
-    """The loop of microphone and file alike: each word as it ends, until the blocks do or ``seconds`` of sound have passed."""
+def listen(blocks: Iterable["Tensor"], listener: Listener, shown: Lines, seconds: float | None = None) -> Iterator[Heard]:
+    """The loop of microphone and file alike: each sound as it ends, until the blocks do or ``seconds`` of sound have passed."""
     segmenter = listener.segmenter
     samples = silent = 0
     for block in blocks:
@@ -114,9 +120,9 @@ def listen(blocks: Iterable["Tensor"], listener: Listener, screen: Screen, secon
         samples += len(block)
         silent = 0 if block.any() else silent + len(block)
         if 0 <= silent - SILENCE_S * segmenter.sample_rate < len(block):
-            screen.say("warning: the microphone delivers only zeros: is it muted, or is another device meant (list_devices=true)?")
+            shown.say("warning: the microphone delivers only zeros: is it muted, or is another device meant (list_devices=true)?")
         if samples // (segmenter.sample_rate // 10) > (samples - len(block)) // (segmenter.sample_rate // 10):
-            screen.level(segmenter.level_db, segmenter.floor_db)
+            shown.level(segmenter.level_db, segmenter.floor_db, segmenter.threshold_db, getattr(blocks, "overruns", 0))
         if seconds is not None and samples >= seconds * segmenter.sample_rate:
             break
     yield from listener.finish()
@@ -147,31 +153,29 @@ def hear(cfg: DictConfig) -> None:
     from digits.segmenter import Segmenter
 
     torch.set_num_threads(1)  # for one word at a time, a second thread only costs
-    screen = Screen(cfg.output, sys.stderr.isatty() and cfg.input is None if cfg.meter == "auto" else cfg.meter)
+    shown = screen.make(cfg.output, sys.stdout.isatty() and cfg.input is None if cfg.live == "auto" else cfg.live)
     if cfg.ckpt_path:
         recognizer, name = Recognizer.load(cfg.ckpt_path), cfg.ckpt_path
     else:
         recognizer, name = Recognizer.load_best(cfg.outputs, cfg.prefer)
-    screen.say(f"model: {name}")
+    record = Recorder(cfg.record, cfg.speaker) if cfg.record else None
     with contextlib.ExitStack() as stack:
+        blocks: Any
         if cfg.input is not None:
             blocks, sample_rate = microphone.read_file(cfg.input, cfg.block_ms)
+            source = f"{cfg.input}, {sample_rate} Hz"
         else:
-            device = microphone.find_device(cfg.device)
-            sample_rate = int(device["default_samplerate"])
-            blocks = stack.enter_context(microphone.open_microphone(device, cfg.block_ms))
-            screen.say(f"microphone: {device['name']}, {sample_rate} Hz; Ctrl-C ends")
+            blocks = stack.enter_context(microphone.Microphone(microphone.find_device(cfg.device), cfg.block_ms, shown.say))
+            sample_rate = blocks.sample_rate
+            source = f"{blocks.device['name']}, {sample_rate} Hz"
         settings: Any = OmegaConf.to_container(cfg.segmenter)
-        listener = Listener(Segmenter(sample_rate, **settings), recognizer, cfg.denoise)
+        listener = Listener(Segmenter(sample_rate, **settings), recognizer, cfg.denoise, record)
         try:
-            if cfg.output == "text":
-                screen.say("         at   digit  probability  latency")
-            for heard in listen(blocks, listener, screen, cfg.seconds):
-                screen.show(heard)
+            with shown.running(f"{source}; model: {name}"):
+                for heard in listen(blocks, listener, shown, cfg.seconds):
+                    shown.show(heard)
         except KeyboardInterrupt:
-            screen.say("stopped")
-        finally:
-            screen.clear()
+            print("stopped", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,24 @@
 """Blocks of sound from a microphone through PortAudio, and from a file in its place."""
 
-import os
+import contextlib
+import json
 import queue
+import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from digits import capture
 
 if TYPE_CHECKING:  # listing devices needs no torch, which takes a second to import
     from torch import Tensor
 
 FIRST_BLOCK_S = 5.0  # a sound server can take seconds to start a stream
 NEXT_BLOCK_S = 2.0
-CLOSE_S = 2.0
+RETRY_S = 1.0
 INSTALL = (
     "PortAudio is missing: install it (Debian, Ubuntu: apt-get install libportaudio2; macOS and Windows: pip's sounddevice has it)"
 )
@@ -86,61 +90,109 @@ def read_blocks(waveform: "Tensor", block_length: int) -> "Iterator[Tensor]":
         yield waveform[start : start + block_length]
 
 
-@contextmanager
-def open_microphone(device: dict[str, Any], block_ms: float) -> "Iterator[Iterator[Tensor]]":
-    """Open a device at its own rate (many refuse any other); the context is an endless iterator of mono blocks.
+class Microphone:
+    """An endless iterator of mono blocks, shape (samples,), from a device at its own rate: many refuse any other.
 
-    Raises:
-        MicrophoneError: it cannot be opened; while iterating, no block came for :data:`NEXT_BLOCK_S` seconds.
+    A device that goes away is said once and waited for; what was played meanwhile is missing. It is found again by its name.
+
+    Args:
+        device: one of :func:`input_devices`.
+        block_ms: of sound in a block.
+        say: takes a line on what happens to the device.
     """
-    import torch
 
-    sounddevice = _sounddevice()
-    sample_rate = int(device["default_samplerate"])
-    blocks: queue.SimpleQueue[Tensor] = queue.SimpleQueue()
+    def __init__(self, device: dict[str, Any], block_ms: float, say: "Callable[[str], None]") -> None:
+        self.device, self.say = device, say
+        self.sample_rate = int(device["default_samplerate"])
+        self.block_length = max(1, round(block_ms / 1000 * self.sample_rate))
+        self.overruns = 0  # blocks that came too fast to be heard
+        self._before = 0  # of them in earlier processes
+        self._process: subprocess.Popen[bytes] | None = None
 
-    def take(samples: Any, frames: int, time: Any, status: Any) -> None:
-        blocks.put(torch.from_numpy(samples.mean(axis=1)))  # mean copies; PortAudio reuses its buffer
+    def __enter__(self) -> "Microphone":
+        """Open the device.
 
-    try:
-        stream = sounddevice.InputStream(
-            samplerate=sample_rate,
-            blocksize=round(block_ms / 1000 * sample_rate),
-            device=device["index"],
-            channels=min(2, device["max_input_channels"]),
-            dtype="float32",
-            callback=take,
+        Raises:
+            MicrophoneError: it cannot be opened, or nothing comes from it.
+        """
+        self._open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def __iter__(self) -> "Iterator[Tensor]":
+        import torch
+
+        while True:
+            block = self._read(NEXT_BLOCK_S)
+            if block is None:
+                self._reopen()
+            else:
+                yield torch.frombuffer(bytearray(block), dtype=torch.float32)
+
+    def _open(self) -> None:
+        arguments = [self.device["index"], self.sample_rate, self.block_length, min(2, self.device["max_input_channels"])]
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", capture.__file__, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
-        stream.start()
-    except sounddevice.PortAudioError as error:
-        raise MicrophoneError(f"{_label(device)} cannot be opened ({error}); list_devices=true shows the others") from error
-    try:
-        yield _blocks(blocks, _label(device))
-    finally:
-        _close(stream)
+        self._blocks: queue.SimpleQueue[tuple[int, bytes] | None] = queue.SimpleQueue()
+        threading.Thread(target=_receive, args=(self._process, self._blocks), daemon=True).start()
+        first = self._read(FIRST_BLOCK_S)
+        if first is None:
+            reason = self._close() or f"no sound has come for {FIRST_BLOCK_S:.0f} s"
+            raise MicrophoneError(f"{_label(self.device)} cannot be opened ({reason}); list_devices=true shows the others")
+
+    def _read(self, patience_s: float) -> bytes | None:
+        """The next block, or None where none comes in time."""
+        with contextlib.suppress(queue.Empty):
+            if (received := self._blocks.get(timeout=patience_s)) is not None:
+                self.overruns = self._before + received[0]
+                return received[1]
+        return None
+
+    def _close(self) -> str:
+        """End the process; returns what it said last."""
+        assert self._process is not None
+        self._process.kill()
+        _, errors = self._process.communicate()
+        self._before = self.overruns
+        return errors.decode(errors="replace").strip().rpartition("\n")[2]
+
+    def _reopen(self) -> None:
+        name = self.device["name"]
+        self.say(f"no sound has come from {name} for {NEXT_BLOCK_S:.0f} s: is it unplugged? Waiting for it")
+        self._close()
+        while True:
+            time.sleep(RETRY_S)
+            found = [device for device in _ask_for_devices() if device["name"] == name]
+            if found and found[0]["default_samplerate"] == self.sample_rate:
+                self.device = found[0]
+                with contextlib.suppress(MicrophoneError):
+                    self._open()
+                    self.say(f"{name} is back")
+                    return
 
 
-def _blocks(blocks: "queue.SimpleQueue[Tensor]", label: str) -> "Iterator[Tensor]":
-    patience_s = FIRST_BLOCK_S
-    while True:
-        try:
-            yield blocks.get(timeout=patience_s)
-        except queue.Empty:
-            raise MicrophoneError(f"no sound has come from {label} for {patience_s:.0f} s: is it unplugged?") from None
-        patience_s = NEXT_BLOCK_S
+def _receive(process: "subprocess.Popen[bytes]", blocks: "queue.SimpleQueue[tuple[int, bytes] | None]") -> None:
+    """Blocks from the process into the queue; None when it has ended."""
+    assert process.stdout is not None
+    with contextlib.suppress(ValueError):  # closed while reading
+        while len(header := process.stdout.read(capture.HEADER.size)) == capture.HEADER.size:
+            length, overruns = capture.HEADER.unpack(header)
+            blocks.put((overruns, process.stdout.read(4 * length)))
+    blocks.put(None)
 
 
-def _close(stream: Any) -> None:
-    """Close a stream, also one whose server has died: PortAudio then hangs for good, and again at exit."""
-    closing = threading.Thread(target=stream.close, daemon=True)
-    closing.start()
-    closing.join(CLOSE_S)
-    if closing.is_alive():
-        error = sys.exc_info()[1]
-        print(f"digits.mic: {error or 'the sound system does not answer'}", file=sys.stderr)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(1)
+def _ask_for_devices() -> list[dict[str, Any]]:
+    """The input devices of now: PortAudio lists those of its start, so another process starts it."""
+    code = "import json; from digits import microphone; print(json.dumps(microphone.input_devices()))"
+    with contextlib.suppress(subprocess.TimeoutExpired, json.JSONDecodeError):
+        folder = Path(__file__).parent.parent  # where digits is, installed or not
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, timeout=FIRST_BLOCK_S, cwd=folder)
+        devices: list[dict[str, Any]] = json.loads(done.stdout or "[]")
+        return devices
+    return []
 
 
 def read_file(path: str | Path, block_ms: float) -> "tuple[Iterator[Tensor], int]":

@@ -1,5 +1,6 @@
 """Finds words in a stream, block by block; what it cuts out goes through the front end like any recording of one word."""
 
+import bisect
 from collections import deque
 from dataclasses import dataclass
 
@@ -14,31 +15,38 @@ QUIETEST_DB = -75.0  # the floor is never taken to be lower: digital silence wou
 
 @dataclass(frozen=True)
 class Word:
-    """A stretch of sound that may be a word; times in seconds of the stream."""
+    """A stretch of sound that may be a word, or by ``reason`` cannot; times in seconds of the stream."""
 
     start_s: float
     end_s: float
     decided_s: float  # by when its end was certain
     waveform: Tensor  # (samples,), the sound with some of the silence around it
     sample_rate: int
+    reason: str | None = None  # TOO_SHORT or TOO_LONG
+
+
+TOO_SHORT, TOO_LONG = "too short", "too long"
 
 
 class Segmenter:
     """A word begins when the level rises above the noise floor and ends when it has stayed below for ``hang_ms``.
 
-    The floor is the lowest level of the last ``floor_s`` seconds. Levels are those of :func:`digits.audio.frame_levels` and are
-    judged frame by frame, so the result does not depend on how the stream is cut into blocks.
+    The floor is a quantile of the levels of the last ``floor_s`` seconds: in noise that comes and goes, the lowest of them lies so
+    far below the rest that no word would end. Levels are those of :func:`digits.audio.frame_levels` and are judged frame by frame,
+    so the result does not depend on how the stream is cut into blocks.
 
     Args:
         sample_rate: of the stream, Hz.
         onset_db: above the floor begins a word.
-        release_db: above the floor a word goes on.
+        release_db: above the floor a word goes on,
+        ratio: if it is also this share of the way from the floor up to its loudest frame, as in :func:`digits.audio.find_word`.
         range_db: below its own loudest frame a word ends too, in a room that rings.
         hang_ms: of quiet end a word; longer than the closure of the /k/ in "six".
-        min_ms: shorter sounds are clicks.
-        max_ms: longer sounds are no single words.
+        min_ms: shorter sounds are clicks, and refused.
+        max_ms: longer sounds are no single words, and refused.
         margin_ms: of sound handed over before and after the word.
         floor_s: memory of the noise floor.
+        floor_quantile: of the levels in it is the floor; below the share of time between words.
         warm_up_ms: of the stream that is heard before the floor is first judged.
     """
 
@@ -47,18 +55,23 @@ class Segmenter:
         sample_rate: int,
         onset_db: float = 10.0,
         release_db: float = 6.0,
+        ratio: float = 0.4,
         range_db: float = 35.0,
-        hang_ms: float = 200.0,
+        hang_ms: float = 140.0,
         min_ms: float = 80.0,
         max_ms: float = 1500.0,
         margin_ms: float = 150.0,
         floor_s: float = 2.0,
+        floor_quantile: float = 0.4,
         warm_up_ms: float = 300.0,
     ) -> None:
         if release_db > onset_db:
             raise ValueError(f"segmenter.release_db must be at most onset_db = {onset_db}, got {release_db}")
         self.sample_rate = sample_rate
-        self.onset_db, self.release_db, self.range_db = onset_db, release_db, range_db
+        if not 0 <= floor_quantile <= 1:
+            raise ValueError(f"segmenter.floor_quantile must lie in [0, 1], got {floor_quantile}")
+        self.onset_db, self.release_db, self.ratio, self.range_db = onset_db, release_db, ratio, range_db
+        self.floor_quantile = floor_quantile
         self.hang, self.min_length, self.max_length, self.margin, self.warm_up = (
             round(ms / 1000 / audio.LEVEL_HOP_S) for ms in (hang_ms, min_ms, max_ms, margin_ms, warm_up_ms)
         )
@@ -74,9 +87,10 @@ class Segmenter:
         self._recent: deque[float] = deque(maxlen=SMOOTHING)
         self._pending: list[float] = []  # smoothed levels not judged yet
         self._history: deque[float] = deque(maxlen=self._floor_frames)
+        self._sorted: list[float] = []  # the history by level
         self._onset: int | None = None  # frame at which the current word began
         self._last_active = self._previous_end = 0
-        self._peak_db = QUIETEST_DB
+        self._peak_db = self._word_floor_db = QUIETEST_DB
         self._overlong = False  # a sound without end goes on
 
     @property
@@ -85,9 +99,16 @@ class Segmenter:
         return self._recent[-1] if self._recent else audio.LEVEL_FLOOR_DB
 
     @property
+    def threshold_db(self) -> float:
+        """The level at which a word begins."""
+        return self.floor_db + self.onset_db
+
+    @property
     def floor_db(self) -> float:
         """The current noise floor."""
-        return max(QUIETEST_DB, min(self._history, default=QUIETEST_DB))
+        if not self._sorted:
+            return QUIETEST_DB
+        return max(QUIETEST_DB, self._sorted[int(self.floor_quantile * (len(self._sorted) - 1))])
 
     def feed(self, block: Tensor) -> list[Word]:
         """Take the next samples, shape (samples,), and return the words that end in them."""
@@ -109,39 +130,47 @@ class Segmenter:
 
     def _judge_pending(self) -> list[Word]:
         if self._judged == 0:  # the floor of the warm-up holds from its first frame
-            self._history.extend(self._pending)
+            for level in self._pending:
+                self._remember(level)
         words = [word for level in self._pending for word in self._judge(level)]
         self._pending.clear()
         return words
 
     def _judge(self, level: float) -> list[Word]:
         frame, self._judged = self._judged, self._judged + 1
-        self._history.append(level)
-        above_floor = level - self.floor_db
+        self._remember(level)
         if self._onset is None:
-            self._overlong &= above_floor >= self.release_db
-            if above_floor >= self.onset_db and not self._overlong:
+            self._overlong &= level >= self.floor_db + self.release_db
+            if level >= self.threshold_db and not self._overlong:
                 self._onset, self._last_active, self._peak_db = frame, frame, level
+                self._word_floor_db = self.floor_db  # held, or a long word would raise it to itself
             return []
         self._peak_db = max(self._peak_db, level)
-        if above_floor >= self.release_db and level >= self._peak_db - self.range_db:
+        above_floor = max(self.release_db, self.ratio * (self._peak_db - self._word_floor_db))
+        if level >= max(self._word_floor_db + above_floor, self._peak_db - self.range_db):
             self._last_active = frame
         if frame - self._onset >= self.max_length:
-            self._onset, self._overlong, self._previous_end = None, True, frame
-            return []
+            self._last_active, self._overlong = frame, True
+            return self._finish(TOO_LONG)
         return self._finish() if frame - self._last_active >= self.hang else []
 
-    def _finish(self) -> list[Word]:
+    def _remember(self, level: float) -> None:
+        if len(self._history) == self._history.maxlen:
+            self._sorted.pop(bisect.bisect_left(self._sorted, self._history[0]))
+        self._history.append(level)
+        bisect.insort(self._sorted, level)
+
+    def _finish(self, reason: str | None = None) -> list[Word]:
         assert self._onset is not None
         onset, end = self._onset, self._last_active + 1
         first = max(onset - self.margin, self._previous_end) * self.hop - self._first_sample
-        last = (end - 1 + self.margin) * self.hop + self.window - self._first_sample
+        last = (min(end + self.margin, self._levelled) - 1) * self.hop + self.window - self._first_sample
         self._onset, self._previous_end = None, end
         if end - onset < self.min_length:
-            return []
+            reason = TOO_SHORT
         frame_s = self.hop / self.sample_rate
         waveform = self._samples[max(0, first) : last].clone()
-        return [Word(onset * frame_s, end * frame_s, self._levelled * frame_s, waveform, self.sample_rate)]
+        return [Word(onset * frame_s, end * frame_s, self._levelled * frame_s, waveform, self.sample_rate, reason)]
 
     def _forget(self) -> None:
         """Drop what no word can need any more, once a second: each time copies the rest."""

@@ -1,4 +1,5 @@
 import ctypes.util
+import io
 import json
 import os
 import random
@@ -15,11 +16,15 @@ import pytest
 import soundfile
 import torch
 from conftest import compose_config, require, spoken
+from rich.console import Console
 
 from digits import audio, microphone
-from digits.mic import Listener, Screen, listen
+from digits import screen as screens
+from digits.corpus import read_folder
+from digits.mic import Listener, Recorder, listen
 from digits.recognizer import Recognizer
-from digits.segmenter import Segmenter
+from digits.screen import Heard, JsonLines, Lines, LiveView
+from digits.segmenter import Segmenter, Word
 
 REPOSITORY = Path(__file__).parent.parent
 RATE = 48_000
@@ -43,11 +48,11 @@ def mic(*arguments: str, extra: dict[str, str] | None = None) -> "subprocess.Com
     return subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, env=environment, timeout=60, check=False)
 
 
-def replay(path: Path, checkpoint: Path, block_ms: float = 10, **settings: bool) -> list[dict]:
+def replay(path: Path, checkpoint: Path, block_ms: float = 10, denoise: bool = False) -> list[dict]:
     """The microphone's loop over a file, in this process."""
     blocks, sample_rate = microphone.read_file(path, block_ms)
-    listener = Listener(Segmenter(sample_rate), Recognizer.load(checkpoint), **settings)
-    return [vars(heard) for heard in listen(blocks, listener, Screen("jsonl", meter=False))]
+    listener = Listener(Segmenter(sample_rate), Recognizer.load(checkpoint), denoise)
+    return [vars(heard) for heard in listen(blocks, listener, JsonLines())]
 
 
 def test_a_file_is_heard_from_the_shell(tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -56,13 +61,15 @@ def test_a_file_is_heard_from_the_shell(tiny_checkpoint: Path, tmp_path: Path) -
     done = mic(f"input={path}", f"ckpt_path={tiny_checkpoint}", "output=jsonl")
     assert done.returncode == 0, done.stderr
     heard = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [set(event) for event in heard] == [{"start_s", "end_s", "digit", "probability", "accepted", "latency_ms"}] * 10
+    fields = {"start_s", "end_s", "digit", "probability", "accepted", "reason", "latency_ms", "computing_ms"}
+    assert [set(event) for event in heard] == [fields] * 10
+    assert all(event["accepted"] and event["reason"] is None for event in heard)
     assert sum(event["digit"] == word for event, word in zip(heard, words, strict=True)) >= 9
     assert heard[0]["start_s"] == pytest.approx(1.1, abs=0.1)
-    assert all(0 < event["latency_ms"] < 1000 for event in heard)
+    assert all(0 < event["computing_ms"] < event["latency_ms"] < 1000 for event in heard)
     assert f"model: {tiny_checkpoint}" in done.stderr
     text = mic(f"input={path}", f"ckpt_path={tiny_checkpoint}")
-    assert len(text.stdout.splitlines()) == 10
+    assert len(text.stdout.splitlines()) == 11  # a heading, and a line a word
     assert "%" in text.stdout
 
 
@@ -71,7 +78,7 @@ def test_the_answer_does_not_depend_on_the_block_size(tiny_checkpoint: Path, tmp
     path = sequence(tmp_path / "words.wav", [3, 8, 1])
     reference, heard = replay(path, tiny_checkpoint), replay(path, tiny_checkpoint, block_ms)
     for event in reference + heard:
-        event.pop("latency_ms")
+        del event["latency_ms"], event["computing_ms"]
     assert heard == reference
     assert len(heard) == 3
 
@@ -94,30 +101,115 @@ def test_seconds_ends_the_stream(tiny_checkpoint: Path, tmp_path: Path) -> None:
     path = sequence(tmp_path / "words.wav", [3, 8, 1])
     listener = Listener(Segmenter(RATE), Recognizer.load(tiny_checkpoint))
     blocks, _ = microphone.read_file(path, 10)
-    assert len(list(listen(blocks, listener, Screen("text", meter=False), seconds=1.9))) == 1
+    assert len(list(listen(blocks, listener, Lines(), seconds=1.9))) == 1
+
+
+@pytest.mark.slow
+def test_ten_hours_lose_nothing_drift_nowhere_and_fill_no_memory(tiny_checkpoint: Path) -> None:
+    """A word every ten seconds, replayed as fast as it is computed."""
+    rate, hours = 16_000, 10
+    word = audio.resample(torch.from_numpy(spoken(3, 0, 50)), 8000, rate)
+    noise = 2e-4 * torch.randn(10 * rate, generator=torch.Generator().manual_seed(0))
+    noise[5 * rate : 5 * rate + len(word)] += word
+    blocks = (block for _ in range(360 * hours) for block in noise.reshape(-1, rate // 10))
+    listener = Listener(Segmenter(rate), Recognizer.load(tiny_checkpoint))
+    starts, digits, memory = [], set(), []
+    for heard in listen(blocks, listener, Lines()):
+        starts.append(heard.start_s)
+        digits.add(heard.digit)
+        memory.append(int(Path("/proc/self/statm").read_text().split()[1]) * 4096)
+    assert len(starts) == 360 * hours
+    assert digits == {3}
+    drift = [start - 10 * index for index, start in enumerate(starts)]
+    assert max(drift) - min(drift) < 0.011  # a level frame
+    assert max(memory[100:]) - min(memory[100:]) < 20e6
 
 
 def test_zeros_are_warned_of_once(tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     listener = Listener(Segmenter(RATE), Recognizer.load(tiny_checkpoint))
     blocks = microphone.read_blocks(torch.zeros(10 * RATE), 480)
-    assert list(listen(blocks, listener, Screen("text", meter=False))) == []
+    assert list(listen(blocks, listener, Lines())) == []
     assert capsys.readouterr().err.count("delivers only zeros") == 1
 
 
-def test_the_level_meter_shows_level_and_floor(capsys: pytest.CaptureFixture[str]) -> None:
-    screen = Screen("text", meter=True)
-    screen.level(-20.0, -60.0)
-    line = capsys.readouterr().err
-    assert line.startswith("\r")
-    assert "-20 dB" in line
-    assert 15 < line.count("█") < 28
-    screen.level(-100.0, -75.0)
-    assert "█" not in capsys.readouterr().err
+def heard(digit: int | None, probability: float | None, reason: str | None = None) -> Heard:
+    return Heard(1.0, 1.4, digit, probability, reason is None, reason, 210.0, 4.0)
+
+
+def shown(view: LiveView, width: int = 100) -> str:
+    """The view as a terminal would have it, without colours."""
+    view.console = Console(width=width, file=io.StringIO(), force_terminal=True, color_system=None)
+    view.console.print(view.render())
+    return view.console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_the_live_view_shows_level_floor_digits_and_refusals() -> None:
+    view = LiveView()
+    empty = shown(view)
+    view.level(-20.0, -60.0, -50.0, 3)
+    view.show(heard(7, 0.93))
+    view.show(heard(3, 0.4, "not sure"))
+    view.show(heard(None, None, "too short"))
+    view.say("USB Microphone is back")
+    picture = shown(view)
+    meter = next(line for line in picture.splitlines() if "dB" in line)
+    assert meter.index("-20 dB") < meter.index("│ floor") - meter.count("·")
+    assert 25 < meter.count("█") < 40
+    for text in ("93%", "210 ms", "not sure", "too short", "USB Microphone is back", "1 digits, 2 refused, 3 overruns"):
+        assert text in picture
+    assert "██████" in picture
+    assert len(empty.splitlines()) == len(picture.splitlines())  # it does not jump
+    assert all(len(line) <= 80 for line in picture.splitlines())
+    for _ in range(50):
+        view.show(heard(8, 1.0))
+    assert len(shown(view).splitlines()) == len(picture.splitlines())
+
+
+def test_every_digit_has_its_own_glyph() -> None:
+    assert {len(glyph) for glyph in screens.GLYPHS.values()} == {19}
+    assert len(set(screens.GLYPHS.values())) == 10
 
 
 def test_unknown_output_is_refused() -> None:
     with pytest.raises(ValueError, match="output must be text or jsonl, got xml"):
-        Screen("xml", meter=False)
+        screens.make("xml", live=False)
+
+
+def test_refused_sounds_say_why(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    click = torch.zeros(RATE)
+    click[RATE // 2] = 1.0
+    noise = 2e-4 * torch.randn(8 * RATE, generator=torch.Generator().manual_seed(0))
+    noise[RATE : 2 * RATE] += click
+    noise[3 * RATE : 6 * RATE] += 0.1 * torch.sin(torch.arange(3 * RATE) * 0.05)
+    soundfile.write(tmp_path / "sounds.wav", noise.numpy(), RATE)
+    events = replay(tmp_path / "sounds.wav", tiny_checkpoint)
+    assert [(event["reason"], event["digit"], event["accepted"]) for event in events] == [
+        ("too short", None, False),
+        ("too long", None, False),
+    ]
+
+
+def test_what_was_heard_can_be_recorded_as_a_corpus(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    path = sequence(tmp_path / "words.wav", [3, 8, 1])
+    folder = tmp_path / "mine"
+    for _ in range(2):  # a second time goes on counting
+        blocks, sample_rate = microphone.read_file(path, 10)
+        listener = Listener(Segmenter(sample_rate), Recognizer.load(tiny_checkpoint), record=Recorder(folder, "ann"))
+        events = list(listen(blocks, listener, Lines()))
+    corpus = read_folder(folder, "mine")
+    assert [(clip.digit, clip.speaker) for clip in corpus.clips] == sorted((event.digit, "ann") for event in 2 * events)
+    assert len({clip.take for clip in corpus.clips}) == 6
+    recognizer = Recognizer.load(tiny_checkpoint)
+    assert all(recognizer(*audio.read(clip.path)).digit == clip.digit for clip in corpus.clips)
+    Recorder(folder, "ann")(word_of(path), heard(3, 0.4, "not sure"))
+    assert [path.name for path in (tmp_path / "mine_refused").iterdir()] == ["not-sure_6.wav"]
+    with pytest.raises(ValueError, match="speaker must consist of letters and digits, got a_b"):
+        Recorder(folder, "a_b")
+
+
+def word_of(path: Path) -> Word:
+    waveform, sample_rate = audio.read(path)
+    return next(iter(Segmenter(sample_rate).feed(waveform)))
 
 
 def test_the_config_s_segmenter_is_the_default_one() -> None:
@@ -185,58 +277,73 @@ def test_devices_are_found_by_number_and_name(monkeypatch: pytest.MonkeyPatch) -
         microphone.find_device(None)
 
 
-@pytest.fixture
-def sound_server() -> Iterator[tuple[dict[str, str], "subprocess.Popen[bytes]"]]:
+class SoundServer:
     """A private PulseAudio with a null sink whose monitor is the microphone; no sound card takes part."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self.environment = {
+            "HOME": folder,
+            "XDG_RUNTIME_DIR": folder,
+            "PULSE_RUNTIME_PATH": folder,
+            "PULSE_SERVER": f"unix:{folder}/native",
+            "PULSE_SOURCE": "fake.monitor",
+        }
+        self.start()
+
+    def start(self) -> None:
+        command = ["pulseaudio", "-n", "--daemonize=no", "--use-pid-file=no", "--exit-idle-time=-1", "--disable-shm=yes"]
+        modules = (
+            f"module-native-protocol-unix socket={self.folder}/native auth-anonymous=1",
+            "module-null-sink sink_name=fake rate=48000 channels=1 format=s16le",
+        )
+        command += [f"--load={module}" for module in modules]
+        self.process = subprocess.Popen(command, env=os.environ | self.environment, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 10
+        while not Path(self.folder, "native").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        Path(self.folder, "native").unlink(missing_ok=True)
+
+    def wait_for_listener(self) -> None:
+        """Until a client records from the null sink."""
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            if self._run("pactl", "list", "short", "source-outputs").stdout.strip():
+                return
+            time.sleep(0.1)
+        raise AssertionError("the microphone was never opened")
+
+    def play(self, path: Path) -> None:
+        assert self._run("paplay", "--device=fake", str(path)).returncode == 0
+
+    def _run(self, *command: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(command, env=os.environ | self.environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def sound_server() -> Iterator[SoundServer]:
     require(ctypes.util.find_library("portaudio"), "PortAudio is not installed")
     folder = tempfile.mkdtemp(prefix="pulse-")  # short: a socket's path has at most 107 characters
-    environment = {
-        "HOME": folder,
-        "XDG_RUNTIME_DIR": folder,
-        "PULSE_RUNTIME_PATH": folder,
-        "PULSE_SERVER": f"unix:{folder}/native",
-        "PULSE_SOURCE": "fake.monitor",
-    }
-    command = ["pulseaudio", "-n", "--daemonize=no", "--use-pid-file=no", "--exit-idle-time=-1", "--disable-shm=yes"]
-    modules = (
-        f"module-native-protocol-unix socket={folder}/native auth-anonymous=1",
-        "module-null-sink sink_name=fake rate=48000 channels=1 format=s16le",
-    )
-    command += [f"--load={module}" for module in modules]
-    server = subprocess.Popen(command, env=os.environ | environment, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 10
-    while not Path(folder, "native").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    yield environment, server
-    server.kill()
-    server.wait()
+    server = SoundServer(folder)
+    yield server
+    server.stop()
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def start_mic(checkpoint: Path, environment: dict[str, str], *arguments: str) -> "subprocess.Popen[str]":
+def start_mic(checkpoint: Path | str, environment: dict[str, str], *arguments: str) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "digits.mic", f"ckpt_path={checkpoint}", "device=pulse", *arguments]
     return subprocess.Popen(
         command, cwd=REPOSITORY, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 
-def wait_until_recording(environment: dict[str, str]) -> None:
-    """Until a client records from the null sink."""
-    deadline = time.monotonic() + 30
-    command = ["pactl", "list", "short", "source-outputs"]
-    while time.monotonic() < deadline:
-        if subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False).stdout.strip():
-            return
-        time.sleep(0.1)
-    raise AssertionError("the microphone was never opened")
-
-
 @pytest.mark.hardware
 @pytest.mark.fsdd
-def test_hears_fsdd_s_test_digits_through_a_real_capture_stream(
-    fsdd_checkpoint: Path, tmp_path: Path, sound_server: tuple[dict[str, str], "subprocess.Popen[bytes]"]
-) -> None:
-    environment, _ = sound_server
+def test_hears_fsdd_s_digits_through_a_real_capture_stream(tmp_path: Path, sound_server: SoundServer) -> None:
     chosen = random.Random(1)
     recordings = Path(os.environ["FSDD_ROOT"])
     recordings = recordings / "recordings" if (recordings / "recordings").is_dir() else recordings
@@ -247,15 +354,18 @@ def test_hears_fsdd_s_test_digits_through_a_real_capture_stream(
     for word in words:
         clip = audio.read(recordings / f"{word}_{chosen.choice(speakers)}_{chosen.randrange(5)}.wav")
         parts += [audio.resample(*clip, RATE), torch.zeros(round(0.7 * RATE))]
-    soundfile.write(tmp_path / "words.wav", torch.cat(parts).numpy(), RATE, subtype="PCM_16")
+    sound = torch.cat(parts)
+    sound += 5e-4 * torch.randn(len(sound), generator=torch.Generator().manual_seed(0))  # no room is as silent as zeros
+    soundfile.write(tmp_path / "words.wav", sound.numpy(), RATE, subtype="PCM_16")
 
-    process = start_mic(fsdd_checkpoint, environment, "output=jsonl")
-    wait_until_recording(environment)
-    subprocess.run(["paplay", "--device=fake", str(tmp_path / "words.wav")], env=os.environ | environment, check=True)
+    process = start_mic("pretrained", sound_server.environment, "output=jsonl")
+    sound_server.wait_for_listener()
+    sound_server.play(tmp_path / "words.wav")
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=20)
-    heard = [json.loads(line)["digit"] for line in output.splitlines()]
+    events = [json.loads(line) for line in output.splitlines()]
+    heard = [event["digit"] for event in events if event["accepted"]]
     assert process.returncode == 0, errors
     assert "stopped" in errors
     assert "Traceback" not in errors
@@ -264,23 +374,29 @@ def test_hears_fsdd_s_test_digits_through_a_real_capture_stream(
 
 
 @pytest.mark.hardware
-def test_a_sound_server_that_dies_ends_in_one_sentence(
-    tiny_checkpoint: Path, sound_server: tuple[dict[str, str], "subprocess.Popen[bytes]"]
+def test_a_microphone_that_goes_and_comes_back_is_taken_up_again(
+    tiny_checkpoint: Path, tmp_path: Path, sound_server: SoundServer
 ) -> None:
-    environment, server = sound_server
-    process = start_mic(tiny_checkpoint, environment)
-    wait_until_recording(environment)
-    time.sleep(2)
-    server.kill()
-    _, errors = process.communicate(timeout=30)
-    assert process.returncode == 1
-    assert "no sound has come from" in errors
+    process = start_mic(tiny_checkpoint, sound_server.environment, "output=jsonl")
+    sound_server.wait_for_listener()
+    sound_server.play(sequence(tmp_path / "before.wav", [3]))
+    sound_server.stop()
+    time.sleep(4)
+    sound_server.start()
+    sound_server.wait_for_listener()
+    sound_server.play(sequence(tmp_path / "after.wav", [8]))
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=20)
+    assert process.returncode == 0, errors
+    assert [json.loads(line)["digit"] for line in output.splitlines()] == [3, 8]
+    assert errors.index("no sound has come from") < errors.index("is back") < errors.index("stopped")
     assert "Traceback" not in errors
 
 
 @pytest.mark.hardware
-def test_devices_are_listed(sound_server: tuple[dict[str, str], "subprocess.Popen[bytes]"]) -> None:
-    done = mic("list_devices=true", extra=sound_server[0])
+def test_devices_are_listed(sound_server: SoundServer) -> None:
+    done = mic("list_devices=true", extra=sound_server.environment)
     assert done.returncode == 0, done.stderr
     assert "pulse" in done.stdout
 
