@@ -58,6 +58,11 @@ def read(path: str | Path) -> tuple[Tensor, int]:
     return waveform, sample_rate
 
 
+def find_files(folder: Path) -> list[Path]:
+    """All recordings below a folder, nested ones included, hidden ones not, in order."""
+    return sorted(path for path in folder.rglob("[!.]*") if path.suffix.lower() in FILE_SUFFIXES)
+
+
 def _is_cut_off(log: str) -> bool:
     """Whether libsndfile had to correct the length of the data chunk, other than that of a stream of unknown length."""
     match = re.search(r"^data : (\d+) \(should be (\d+)\)", log, re.MULTILINE)

@@ -314,7 +314,7 @@ def _pick(root: str | None, scene: Scene) -> Path:
 def _recordings(root: str) -> list[Path]:
     if not Path(root).is_dir():
         raise ValueError(f"{root}: no such folder")
-    paths = sorted(path for path in Path(root).rglob("[!.]*") if path.suffix.lower() in audio.FILE_SUFFIXES)
+    paths = audio.find_files(Path(root))
     if not paths:
         raise ValueError(f"{root}: no recording in this folder ({', '.join(audio.FILE_SUFFIXES)})")
     return paths

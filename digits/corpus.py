@@ -66,8 +66,7 @@ def read_folder(root: str | Path, name: str) -> Corpus:
     root = Path(root).expanduser()
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder")
-    paths = (path for path in root.rglob("[!.]*") if path.suffix.lower() in audio.FILE_SUFFIXES)
-    clips = sorted((_clip(path, root) for path in paths), key=lambda clip: clip.name)
+    clips = sorted((_clip(path, root) for path in audio.find_files(root)), key=lambda clip: clip.name)
     if not clips:
         raise ValueError(f"{root}: holds no recording named like 7_george_0.wav ({', '.join(audio.FILE_SUFFIXES)})")
     return Corpus(name, clips)

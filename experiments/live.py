@@ -157,8 +157,7 @@ def other_words() -> list[tuple[Tensor, int | None]]:
 
 def noises(folder: Path) -> list[Tensor]:
     """All recordings below a folder, each at the same power below 4 kHz: -40 dB re full scale."""
-    paths = sorted(path for path in folder.rglob("[!.]*") if path.suffix.lower() in audio.FILE_SUFFIXES)
-    recordings = [audio.resample(*audio.read(path), RATE) for path in paths]
+    recordings = [audio.resample(*audio.read(path), RATE) for path in audio.find_files(folder)]
     return [0.01 * noise / conditions.band_power(noise, RATE).sqrt() for noise in recordings]
 
 
