@@ -9,6 +9,7 @@ import contextlib
 import io
 import itertools
 import json
+import logging
 import sys
 import warnings
 from dataclasses import asdict
@@ -30,15 +31,15 @@ NEEDS = "python -m digits.export needs onnx, onnxscript and onnxruntime: pip ins
 
 
 class Graph(nn.Module):
-    """Window (batch, samples) -> probabilities (batch, 10)."""
+    """:meth:`digits.recognizer.Recognizer.probabilities` as a module, whose parameters the exporter finds."""
 
     def __init__(self, recognizer: Recognizer) -> None:
         super().__init__()
         self.log_mel, self.network = recognizer.front_end.log_mel, recognizer.network
-        self.temperature = recognizer.calibration.temperature
+        self.recognizer = recognizer
 
     def forward(self, waveform: Tensor) -> Tensor:
-        return (self.network(self.log_mel(waveform)) / self.temperature).softmax(dim=1)
+        return self.recognizer.probabilities(waveform)
 
 
 def export(recognizer: Recognizer, origin: str) -> bytes:
@@ -55,6 +56,7 @@ def export(recognizer: Recognizer, origin: str) -> bytes:
         import onnxscript  # noqa: F401 - torch's exporter needs it and would say so less plainly
     except ImportError as error:
         raise ValueError(NEEDS) from error
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of packages that the graph does not use
     examples = torch.zeros(2, recognizer.front_end.window_length)  # one alone would fix the batch size
     examples[:, ::7] = 0.1
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():

@@ -83,8 +83,11 @@ class Recognizer:
     def _probabilities(self, waveform: Tensor, sample_rate: int) -> Tensor:
         """Shape (10,)."""
         with torch.inference_mode():
-            logits = self.network(self.front_end([(waveform, sample_rate)]))
-            return (logits / self.calibration.temperature).softmax(dim=1)[0]
+            return self.probabilities(self.front_end.window(waveform, sample_rate)[None])[0]
+
+    def probabilities(self, windows: Tensor) -> Tensor:
+        """Of windows of the front end, (batch, samples) -> (batch, 10): what an exported model holds."""
+        return (self.network(self.front_end.log_mel(windows)) / self.calibration.temperature).softmax(dim=1)
 
 
 class _Exported(Recognizer):
