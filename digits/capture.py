@@ -16,8 +16,6 @@ QUEUED_S = 10.0  # of sound kept for a reader that is late; what comes after is 
 
 def capture(index: int, sample_rate: int, block_length: int, channels: int) -> None:
     """Write blocks until stdout is closed."""
-    import sounddevice
-
     blocks: queue.Queue[tuple[int, bytes]] = queue.Queue(max(1, int(QUEUED_S * sample_rate / block_length)))
     overruns = 0
 
@@ -28,6 +26,8 @@ def capture(index: int, sample_rate: int, block_length: int, channels: int) -> N
             blocks.put_nowait((overruns, samples.mean(axis=1).tobytes()))
         except queue.Full:
             overruns += 1
+
+    import sounddevice
 
     stream = sounddevice.InputStream(
         samplerate=sample_rate, blocksize=block_length, device=index, channels=channels, dtype="float32", callback=take
@@ -40,11 +40,12 @@ def capture(index: int, sample_rate: int, block_length: int, channels: int) -> N
 
 
 def main() -> int:
+    import sounddevice
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # the parent has gone: end without a word
     try:
         capture(*(int(argument) for argument in sys.argv[1:5]))
-    except Exception as error:  # whatever PortAudio says, in one line
+    except (sounddevice.PortAudioError, OSError) as error:  # no such device, or the parent has gone
         print(" ".join(str(error).split()), file=sys.stderr)
         return 1
     return 0

@@ -154,8 +154,10 @@ class Microphone:
     def _close(self) -> str:
         """End the process; returns what it said last."""
         assert self._process is not None
+        assert self._process.stderr is not None
         self._process.kill()
-        _, errors = self._process.communicate()
+        errors = self._process.stderr.read()  # stdout is the receiving thread's
+        self._process.wait()
         self._before = self.overruns
         return errors.decode(errors="replace").strip().rpartition("\n")[2]
 
