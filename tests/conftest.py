@@ -113,6 +113,17 @@ def tiny_checkpoint(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture(scope="session")
+def plain_model(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny checkpoint as a plain file, with temperature 1.5 and threshold 0.4."""
+    from digits import weights
+    from digits.calibration import Calibration
+
+    path = tmp_path_factory.mktemp("weights") / "tiny.npz"
+    weights.write(path, tiny_checkpoint, Calibration(1.5, 0.4))
+    return path
+
+
+@pytest.fixture(scope="session")
 def fsdd_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """experiment=baseline, seed 0, trained on FSDD exactly as a user would; its run folder holds the metrics."""
     from digits.train import train

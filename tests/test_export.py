@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import compose_config
 
-from digits import audio, export, weights
+from digits import audio, export
 from digits.calibration import Calibration
 from digits.recognizer import Recognizer
 
@@ -17,21 +17,14 @@ REPOSITORY = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
-def plain(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("export") / "tiny.npz"
-    weights.write(path, tiny_checkpoint, Calibration(1.5, 0.4))
+def exported(plain_model: Path) -> Path:
+    path = plain_model.with_suffix(".onnx")
+    path.write_bytes(export.export(Recognizer.load(plain_model), plain_model.name))
     return path
 
 
-@pytest.fixture(scope="module")
-def exported(plain: Path) -> Path:
-    path = plain.with_suffix(".onnx")
-    path.write_bytes(export.export(Recognizer.load(plain), plain.name))
-    return path
-
-
-def test_an_exported_file_hears_what_its_model_does(plain: Path, exported: Path, tiny_corpus: Path) -> None:
-    before, after = Recognizer.load(plain), Recognizer.load(exported)
+def test_an_exported_file_hears_what_its_model_does(plain_model: Path, exported: Path, tiny_corpus: Path) -> None:
+    before, after = Recognizer.load(plain_model), Recognizer.load(exported)
     for clip in sorted(tiny_corpus.iterdir())[::17]:
         sound = audio.read(clip)
         one, other = before(*sound), after(*sound)
@@ -72,9 +65,9 @@ def test_damaged_and_foreign_files_are_refused_in_one_sentence(exported: Path, t
         Recognizer.load(tmp_path / "none.onnx")
 
 
-def test_from_the_shell(plain: Path, tiny_corpus: Path, tmp_path: Path) -> None:
+def test_from_the_shell(plain_model: Path, tiny_corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "model.onnx"
-    command = [sys.executable, "-m", "digits.export", f"ckpt_path={plain}", f"out={out}", f"root={tiny_corpus}", "clips=10"]
+    command = [sys.executable, "-m", "digits.export", f"ckpt_path={plain_model}", f"out={out}", f"root={tiny_corpus}", "clips=10"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{out}: {out.stat().st_size:,} bytes; 10 recordings differ by at most ")
@@ -82,7 +75,7 @@ def test_from_the_shell(plain: Path, tiny_corpus: Path, tmp_path: Path) -> None:
 
 
 def test_a_file_that_answers_otherwise_is_not_written(
-    plain: Path, tiny_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plain_model: Path, tiny_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def another(recognizer: Recognizer, origin: str) -> bytes:
         recognizer.calibration = Calibration(3.0, 0.4)
@@ -92,7 +85,7 @@ def test_a_file_that_answers_otherwise_is_not_written(
 
     original = export.export
     monkeypatch.setattr(export, "export", another)
-    cfg = compose_config(f"ckpt_path={plain}", f"out={tmp_path / 'x.onnx'}", f"root={tiny_corpus}", "clips=5", name="export")
+    cfg = compose_config(f"ckpt_path={plain_model}", f"out={tmp_path / 'x.onnx'}", f"root={tiny_corpus}", "clips=5", name="export")
     with pytest.raises(ValueError, match=r"probabilities differ by .* not written"):
         export.write(cfg)
     assert not (tmp_path / "x.onnx").exists()

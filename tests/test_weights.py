@@ -14,16 +14,9 @@ from digits.corpus import read_folder
 from digits.recognizer import Recognizer
 
 
-@pytest.fixture(scope="module")
-def plain(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("weights") / "tiny.npz"
-    weights.write(path, tiny_checkpoint, Calibration(1.5, 0.4))
-    return path
-
-
-def test_a_plain_file_hears_what_its_checkpoint_does(plain: Path, tiny_checkpoint: Path, tiny_corpus: Path) -> None:
+def test_a_plain_file_hears_what_its_checkpoint_does(plain_model: Path, tiny_checkpoint: Path, tiny_corpus: Path) -> None:
     """Parity: the same logits to the bit, and probabilities by its temperature."""
-    before, after = Recognizer.load(tiny_checkpoint), Recognizer.load(plain)
+    before, after = Recognizer.load(tiny_checkpoint), Recognizer.load(plain_model)
     for clip in sorted(tiny_corpus.iterdir())[::17]:
         sound = audio.read(clip)
         one, other = before(*sound), after(*sound)
@@ -34,8 +27,8 @@ def test_a_plain_file_hears_what_its_checkpoint_does(plain: Path, tiny_checkpoin
         assert one.accepted
 
 
-def test_it_holds_no_pickle_and_says_what_it_is(plain: Path, tiny_checkpoint: Path) -> None:
-    with numpy.load(plain, allow_pickle=False) as archive:
+def test_it_holds_no_pickle_and_says_what_it_is(plain_model: Path, tiny_checkpoint: Path) -> None:
+    with numpy.load(plain_model, allow_pickle=False) as archive:
         settings = json.loads(str(archive["settings"]))
         assert all(archive[name].dtype == numpy.float32 for name in archive.files if name != "settings")
     assert settings["about"]["experiment"] == "tiny"
@@ -44,10 +37,10 @@ def test_it_holds_no_pickle_and_says_what_it_is(plain: Path, tiny_checkpoint: Pa
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "empty", "text", "pickle", "format", "network"])
-def test_damaged_and_foreign_files_are_refused_in_one_sentence(plain: Path, tmp_path: Path, damage: str) -> None:
+def test_damaged_and_foreign_files_are_refused_in_one_sentence(plain_model: Path, tmp_path: Path, damage: str) -> None:
     path = tmp_path / "bad.npz"
-    content = plain.read_bytes()
-    with numpy.load(plain) as archive:
+    content = plain_model.read_bytes()
+    with numpy.load(plain_model) as archive:
         arrays = {name: archive[name] for name in archive.files}
     settings = json.loads(str(arrays["settings"]))
     if damage in ("format", "network", "pickle"):
