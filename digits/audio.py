@@ -1,19 +1,21 @@
 """Waveforms: read any file, resample, find the word, fit it to one window.
 
-A waveform is a one-dimensional float32 tensor of samples in [-1, 1]. Every path into a model (training, test, file,
-microphone) goes through these functions and :class:`digits.features.FrontEnd`, and no other.
+A waveform is a one-dimensional float32 array of samples in [-1, 1]. Every path into a model (training, test, file, microphone)
+goes through :class:`WordWindow`, and no other; it needs no torch.
 """
 
 import re
-from fractions import Fraction
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
+import numpy
 import soundfile
-import torch
-from torch import Tensor
+import soxr
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import ArrayLike, NDArray
 
-from digits._torchaudio import torchaudio
+Waveform = NDArray[numpy.float32]  # (samples,)
 
 SAMPLE_RATE = 48_000  # Hz; what microphones and browsers deliver
 MIN_RATE_HZ, MAX_RATE_HZ = 4000, 768_000  # below, no speech; above, no sound card
@@ -28,7 +30,7 @@ LEVEL_FLOOR_DB = -100.0  # below the 16-bit quantisation floor
 FILE_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 
 
-def read(path: str | Path) -> tuple[Tensor, int]:
+def read(path: str | Path) -> tuple[Waveform, int]:
     """Read an audio file of any format that libsndfile knows, mixed down to mono.
 
     Returns:
@@ -50,7 +52,7 @@ def read(path: str | Path) -> tuple[Tensor, int]:
         raise ValueError(f"{path}: not readable as audio ({str(error).rsplit(': ', 1)[-1].strip()})") from error
     if _is_cut_off(log) or len(samples) < expected:
         raise ValueError(f"{path}: the file is cut off: it holds less audio than its header says")
-    waveform = torch.from_numpy(samples).mean(dim=1)
+    waveform = samples.mean(axis=1)
     try:
         check(waveform, sample_rate)
     except ValueError as error:
@@ -72,14 +74,14 @@ def _is_cut_off(log: str) -> bool:
     return found < claimed < 0x7FFF_0000  # programs that write to a pipe put 0x7FFF.... or 0xFFFF.... there
 
 
-def check(waveform: Tensor, sample_rate: int) -> None:
+def check(waveform: Waveform, sample_rate: float) -> None:
     """Refuse what no word can be in.
 
     Raises:
         ValueError: not one-dimensional, shorter than :data:`MIN_DURATION_S`, NaN or infinite samples, or silence.
     """
     if waveform.ndim != 1:
-        raise ValueError(f"waveform must have shape (samples,), got {tuple(waveform.shape)}")
+        raise ValueError(f"waveform must have shape (samples,), got {waveform.shape}")
     if not MIN_RATE_HZ <= sample_rate <= MAX_RATE_HZ:
         raise ValueError(f"sample_rate must be {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz, got {sample_rate}")
     if len(waveform) < MIN_DURATION_S * sample_rate:
@@ -87,52 +89,44 @@ def check(waveform: Tensor, sample_rate: int) -> None:
             f"too short to hold a word: {len(waveform)} samples at {sample_rate} Hz, "
             f"at least {MIN_DURATION_S * 1000:.0f} ms are needed"
         )
-    if not torch.isfinite(waveform).all():
+    if not numpy.isfinite(waveform).all():
         raise ValueError("some samples are NaN or infinite")
-    if waveform.abs().max() < MIN_PEAK:
+    if numpy.abs(waveform).max() < MIN_PEAK:
         raise ValueError(f"only silence: no sample is larger than {MIN_PEAK}")
 
 
-@lru_cache(maxsize=16)
-def _resampler(orig_freq: int, new_freq: int) -> torch.nn.Module:
-    return torchaudio.transforms.Resample(orig_freq, new_freq)
-
-
-def resample(waveform: Tensor, sample_rate: int, new_sample_rate: int) -> Tensor:
-    """Band-limited resampling, shape (..., samples), with the polyphase kernel cached for each pair of rates.
-
-    The kernel grows with the reduced ratio's terms (gigabytes for 44,101 Hz), so a ratio with terms above 1000 is replaced by its
-    nearest with smaller ones; that shifts pitch and tempo by less than one part in a thousand.
-    """
+def resample(waveform: Waveform, sample_rate: float, new_sample_rate: float) -> Waveform:
+    """Band-limited resampling by soxr, between any two rates."""
     if sample_rate == new_sample_rate:
         return waveform
-    ratio = Fraction(new_sample_rate, sample_rate).limit_denominator(1000)
-    return _resampler(ratio.denominator, ratio.numerator)(waveform)
+    return soxr.resample(waveform, sample_rate, new_sample_rate)
 
 
-def frame_levels(waveform: Tensor, sample_rate: int) -> Tensor:
+def frame_levels(waveform: Waveform, sample_rate: int) -> NDArray[numpy.float64]:
     """Level of each 20 ms frame, every 10 ms, within :data:`LEVEL_BAND_HZ`.
 
     Returns:
-        Shape (frames,), float64, dB relative to a full-scale sine; frame i covers samples [i * hop, i * hop + window).
+        Shape (frames,), dB relative to a full-scale sine; frame i covers samples [i * hop, i * hop + window).
     """
     hop, window = round(LEVEL_HOP_S * sample_rate), round(LEVEL_WINDOW_S * sample_rate)
     if len(waveform) < window:
-        return torch.empty(0, dtype=torch.float64)
+        return numpy.empty(0)
     taper, band = _level_taper_and_band(window, sample_rate)
-    spectrum = torch.fft.rfft(waveform.unfold(0, window, hop).double() * taper)[:, band[0] : band[1]]
+    spectrum = numpy.fft.rfft(sliding_window_view(waveform, window)[::hop] * taper)[:, band[0] : band[1]]
     # A full-scale sine at a bin's centre has |X| = sum(taper) / 2 and, by Parseval, band power sum(taper ** 2) * window / 4.
-    power = spectrum.abs().square().sum(dim=1) * 4 / (window * taper.square().sum())
-    return (10 * torch.log10(power)).clamp_min(LEVEL_FLOOR_DB)
+    power = (spectrum.real**2 + spectrum.imag**2).sum(axis=1) * 4 / (window * numpy.sum(taper**2))
+    return 10 * numpy.log10(numpy.maximum(power, 10 ** (LEVEL_FLOOR_DB / 10)))
 
 
 @lru_cache(maxsize=16)
-def _level_taper_and_band(window: int, sample_rate: int) -> tuple[Tensor, tuple[int, int]]:
+def _level_taper_and_band(window: int, sample_rate: int) -> tuple[NDArray[numpy.float64], tuple[int, int]]:
     low, high = (round(edge * window / sample_rate) for edge in LEVEL_BAND_HZ)
-    return torch.hann_window(window, dtype=torch.float64), (low, high + 1)
+    return numpy.hanning(window + 1)[:-1], (low, high + 1)
 
 
-def find_word(levels: Tensor, ratio: float = 0.3, range_db: float = 35.0, bridge_ms: float = 150.0) -> tuple[int, int]:
+def find_word(
+    levels: NDArray[numpy.float64], ratio: float = 0.3, range_db: float = 35.0, bridge_ms: float = 150.0
+) -> tuple[int, int]:
     """Find the word in a recording that holds one.
 
     Grows from the loudest frame for as long as frames lie above a threshold, bridging short gaps (the closure of the /k/ in "six").
@@ -145,18 +139,18 @@ def find_word(levels: Tensor, ratio: float = 0.3, range_db: float = 35.0, bridge
     Returns:
         The word's first frame and the one after its last.
     """
-    peak, floor = levels.max(), torch.quantile(levels, 0.1)
-    threshold = torch.maximum(floor + ratio * (peak - floor), peak - range_db)
-    active = (levels >= threshold).nonzero().flatten()
-    splits = (active.diff() > 1 + bridge_ms / 1000 / LEVEL_HOP_S).nonzero().flatten() + 1
-    loudest = int(levels.argmax())
-    for run in torch.tensor_split(active, splits.tolist()):
+    peak, floor = levels.max(), numpy.quantile(levels, 0.1)
+    threshold = max(floor + ratio * (peak - floor), peak - range_db)
+    (active,) = numpy.nonzero(levels >= threshold)
+    (gaps,) = numpy.nonzero(numpy.diff(active) > 1 + bridge_ms / 1000 / LEVEL_HOP_S)
+    loudest = levels.argmax()
+    for run in numpy.split(active, gaps + 1):
         if run[0] <= loudest <= run[-1]:
             return int(run[0]), int(run[-1]) + 1
     raise AssertionError("the loudest frame is above the threshold")
 
 
-def trim(waveform: Tensor, sample_rate: int, margin_ms: float = 50.0, **find: float) -> Tensor:
+def trim(waveform: Waveform, sample_rate: int, margin_ms: float = 50.0, **find: float) -> Waveform:
     """Cut a recording to its word and ``margin_ms`` on either side; ``find`` goes to :func:`find_word`."""
     first, last = find_word(frame_levels(waveform, sample_rate), **find)
     hop, window = LEVEL_HOP_S * sample_rate, LEVEL_WINDOW_S * sample_rate
@@ -165,9 +159,41 @@ def trim(waveform: Tensor, sample_rate: int, margin_ms: float = 50.0, **find: fl
     return waveform[start : round((last - 1) * hop + window + margin)]
 
 
-def fit(waveform: Tensor, length: int) -> Tensor:
+def fit(waveform: Waveform, length: int) -> Waveform:
     """Centre a waveform in ``length`` samples: zeros are added, or samples cut, on both sides alike."""
     surplus = len(waveform) - length
     if surplus >= 0:
         return waveform[surplus // 2 : surplus // 2 + length]
-    return torch.nn.functional.pad(waveform, (-surplus // 2, -surplus - (-surplus // 2)))
+    return numpy.pad(waveform, (-surplus // 2, -surplus - (-surplus // 2)))
+
+
+@dataclass(frozen=True)
+class WordWindow:
+    """A recording of one word, at any rate and level -> what a model hears of it: trimmed, at one rate, in one window.
+
+    Args:
+        sample_rate: Hz of the window.
+        window_s: seconds of the window that the word is centred in.
+        trim: arguments of :func:`trim`.
+    """
+
+    sample_rate: int = SAMPLE_RATE
+    window_s: float = 1.0
+    trim: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def length(self) -> int:
+        """Samples of the window."""
+        return round(self.window_s * self.sample_rate)
+
+    def __call__(self, waveform: ArrayLike, sample_rate: int) -> Waveform:
+        """The window, shape (length,), float32.
+
+        Raises:
+            ValueError: the waveform cannot hold a word (:func:`check`).
+        """
+        samples: Waveform = numpy.asarray(waveform, dtype=numpy.float32)
+        check(samples, sample_rate)
+        samples = samples / numpy.abs(samples).max()  # gain does not matter, and no level can overflow or vanish in the powers
+        word = trim(samples, sample_rate, **self.trim)
+        return fit(resample(word, sample_rate, self.sample_rate), self.length)

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from digits.corpus import N_DIGITS
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -20,8 +22,13 @@ class Calibration:
             raise ValueError(f"temperature must be positive and threshold in [0, 1], got {self.temperature} and {self.threshold}")
 
 
+def probabilities(logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """Of the ten digits, (clips, outputs) -> (clips, 10); what is missing to 1 is the probability that it is no digit."""
+    return (logits / temperature).softmax(dim=1)[:, :N_DIGITS]
+
+
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """The temperature of lowest cross entropy on held-out clips (arXiv 1706.04599); logits (clips, digits), labels (clips,)."""
+    """The temperature of lowest cross entropy on held-out clips (arXiv 1706.04599); logits (clips, outputs), labels (clips,)."""
     from scipy.optimize import minimize_scalar  # here, since recognising needs neither this nor torchmetrics
 
     found = minimize_scalar(

@@ -1,13 +1,12 @@
-"""Checkpoints: read one without executing anything in it, and find the best of many."""
+"""Checkpoints, read without executing anything in them."""
 
 import pickle
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from digits import features, model, results
+from digits import features, model
 
 PARTS = {"state_dict": (), "hyper_parameters": ("network", "run"), "datamodule_hyper_parameters": ("front_end", "source")}
 
@@ -52,21 +51,3 @@ def restore(path: str | Path) -> tuple[torch.nn.Module, features.FrontEnd]:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{path}: its settings and weights do not fit this version of digits ({reason})") from error
     return network.eval(), front_end
-
-
-def find_best(outputs: str | Path, prefer: Sequence[str]) -> Path | None:
-    """The best checkpoint of all finished runs below a folder, or None without any.
-
-    Experiments come in the order of ``prefer``, the others after them; then the higher val/acc, then the newer run.
-    Runs trained on synthetic voices come last of all; runs on a part of the data (``trainer=smoke``) do not count,
-    nor do those that have heard what they are validated on (``data.split=all``).
-    """
-    rank = {name: -position for position, name in enumerate(prefer)}
-    found: list[tuple[bool, int, float, float, Path]] = []
-    for run_dir, metrics in results.read_metrics(Path(outputs).expanduser()).items():
-        best = run_dir / "best.ckpt"
-        if best.is_file() and metrics.get("complete", True) and metrics["split"] != "all":
-            preference = rank.get(metrics["experiment"], -len(rank))
-            real = metrics.get("trained_on") != "espeak"
-            found.append((real, preference, metrics["val/acc"] or 0.0, best.stat().st_mtime, best))
-    return max(found)[-1] if found else None

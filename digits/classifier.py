@@ -11,7 +11,8 @@ from torchmetrics import MeanMetric, Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from digits.augment import Augment
-from digits.model import N_DIGITS, build
+from digits.corpus import N_DIGITS, NO_DIGIT
+from digits.model import build
 
 
 class DigitClassifier(lightning.LightningModule):
@@ -53,6 +54,11 @@ class DigitClassifier(lightning.LightningModule):
     def forward(self, log_mel: Tensor) -> Tensor:
         return self.network(log_mel)
 
+    def on_fit_start(self) -> None:
+        labels = self.trainer.datamodule.train_set.tensors[1]  # type: ignore[attr-defined]
+        if (labels == NO_DIGIT).any() and self.hparams["network"].get("n_outputs", N_DIGITS) == N_DIGITS:
+            raise ValueError("data.train_sets holds sounds that are no digits, which takes model.n_outputs=11")
+
     def on_train_epoch_start(self) -> None:
         # All randomness of an epoch follows from seed and epoch: a resumed run repeats what an unbroken one would have done.
         torch.manual_seed((self.hparams["run"] or {}).get("seed", 0) * 100_003 + self.current_epoch)
@@ -70,7 +76,7 @@ class DigitClassifier(lightning.LightningModule):
         log_mel, label = batch
         logits = self(log_mel)
         self.val_loss.update(F.cross_entropy(logits, label), len(label))
-        self.val_metrics.update(logits, label)
+        self.val_metrics.update(logits[:, :N_DIGITS], label)
 
     def on_validation_epoch_end(self) -> None:
         self.log("val/loss", self.val_loss)
@@ -87,7 +93,7 @@ class DigitClassifier(lightning.LightningModule):
         condition, metric = list(self.test_metrics.items())[dataloader_idx]
         logits = self(log_mel)
         self.test_logits[condition].append(logits.cpu())
-        metric(logits, label)
+        metric(logits[:, :N_DIGITS], label)  # of ten; to know other sounds is another question
         name = "test/acc" if condition == "clean" else f"test/acc_{condition}"
         self.log(name, metric, on_step=False, on_epoch=True, add_dataloader_idx=False)  # type: ignore[arg-type]
 

@@ -21,10 +21,12 @@ from scipy.fft import next_fast_len
 from torch import Tensor
 from torch.nn import functional as F
 
-from digits import audio
+from digits import audio, sounds
 from digits._torchaudio import torchaudio
 
 SPEECH_BAND_HZ = 4000.0  # all of FSDD lies below; SNR is measured there, or noise that no front end hears would count
+
+REPLACED_S = (0.3, 1.2)  # length of a sound in place of a recording
 
 Effects = Mapping[str, Mapping[str, Any]]
 
@@ -98,6 +100,10 @@ def _shape(waveform: Tensor, scene: Scene, gain: Callable[[Tensor], Tensor]) -> 
     return torch.fft.irfft(torch.fft.rfft(waveform, n=n_fft) * gain(frequencies), n=n_fft)[: len(waveform)]
 
 
+def _resample(waveform: Tensor, sample_rate: float, new_sample_rate: float) -> Tensor:
+    return torch.from_numpy(audio.resample(waveform.numpy(), sample_rate, new_sample_rate))
+
+
 def _tile(waveform: Tensor, length: int, start: int) -> Tensor:
     """``length`` samples of an endless repetition, from ``start`` on."""
     return waveform[(start + torch.arange(length)) % len(waveform)]
@@ -141,6 +147,24 @@ def recorded_noise(waveform: Tensor, scene: Scene, snr_db: float, root: str | No
     """A random stretch of a random recording below the folder ``root``."""
     noise = _recording(_pick(root, scene), scene.sample_rate)
     return _add(waveform, _tile(noise, len(waveform), scene.integer(len(noise))), scene, snr_db)
+
+
+def bursts(waveform: Tensor, scene: Scene, number: float, snr_db: float | None = None) -> Tensor:
+    """``number`` knocks, coughs or breaths (:func:`digits.sounds.bursts`) at ``snr_db``, or in place of the recording (None)."""
+    return _add_or_replace(waveform, scene, sounds.bursts, number, snr_db)
+
+
+def tones(waveform: Tensor, scene: Scene, number: float, snr_db: float | None = None) -> Tensor:
+    """``number`` beeps, notes or bells (:func:`digits.sounds.tones`) at ``snr_db``, or in place of the recording (None)."""
+    return _add_or_replace(waveform, scene, sounds.tones, number, snr_db)
+
+
+def _add_or_replace(
+    waveform: Tensor, scene: Scene, make: Callable[[Scene, int, float], Tensor], number: float, snr_db: float | None
+) -> Tensor:
+    if snr_db is not None:
+        return _add(waveform, make(scene, len(waveform), number), scene, snr_db)
+    return make(scene, round(scene.uniform(*REPLACED_S) * scene.sample_rate), number)
 
 
 # ---- rooms
@@ -217,22 +241,22 @@ def dc_offset(waveform: Tensor, scene: Scene, offset: float) -> Tensor:
 
 def mu_law(waveform: Tensor, scene: Scene) -> Tensor:
     """A telephone's coding: 8 kHz, 8 bits of mu-law (G.711's curve) at a peak of half of full scale."""
-    narrow = audio.resample(waveform, scene.sample_rate, 8000)
+    narrow = _resample(waveform, scene.sample_rate, 8000)
     narrow = (0.5 * narrow / narrow.abs().max()).clamp(-1, 1)
     coded = torchaudio.functional.mu_law_encoding(narrow, 256)
-    return audio.resample(torchaudio.functional.mu_law_decoding(coded, 256), 8000, scene.sample_rate)
+    return _resample(torchaudio.functional.mu_law_decoding(coded, 256), 8000, scene.sample_rate)
 
 
 def codec(waveform: Tensor, scene: Scene, format: str, compression: float) -> Tensor:
     """Write as ``MP3`` or ``OGG`` (Vorbis) at 16 kHz and read it back; ``compression`` 0 (largest file) to 1 (smallest)."""
     file = io.BytesIO()
-    narrow = audio.resample(waveform, scene.sample_rate, 16_000)
+    narrow = _resample(waveform, scene.sample_rate, 16_000)
     narrow = 0.5 * narrow / narrow.abs().max()
     subtype = {"MP3": "MPEG_LAYER_III", "OGG": "VORBIS"}[format]
     soundfile.write(file, narrow.numpy(), 16_000, format=format, subtype=subtype, compression_level=compression)
     file.seek(0)
     decoded, _ = soundfile.read(file, dtype="float32")
-    return audio.resample(torch.from_numpy(decoded), 16_000, scene.sample_rate)
+    return torch.from_numpy(audio.resample(decoded, 16_000, scene.sample_rate))
 
 
 def dropout(waveform: Tensor, scene: Scene, fraction: float, block_ms: float = 20.0) -> Tensor:
@@ -258,8 +282,10 @@ def _pink(frequencies: Tensor) -> Tensor:
 
 
 def speed(waveform: Tensor, scene: Scene, factor: float) -> Tensor:
-    """Play ``factor`` times as fast, in steps of 1/20: tempo, pitch and the vocal tract's resonances change together."""
-    return audio.resample(waveform, round(20 * factor), 20)
+    """Play ``factor`` times as fast: tempo, pitch and the vocal tract's resonances change together."""
+    if not 0.1 <= factor <= 10:
+        raise ValueError("factor must be 0.1 to 10")
+    return _resample(waveform, factor, 1.0)
 
 
 def tempo(waveform: Tensor, scene: Scene, factor: float) -> Tensor:
@@ -270,7 +296,7 @@ def tempo(waveform: Tensor, scene: Scene, factor: float) -> Tensor:
 
 
 def voice(waveform: Tensor, scene: Scene, pitch: float, tract: float) -> Tensor:
-    """Another speaker: the pitch times ``pitch``, in steps of 1/20, and the resonances times ``tract``, at the same tempo.
+    """Another speaker: the pitch times ``pitch`` and the resonances times ``tract``, at the same tempo.
 
     From a man to a woman or a child both rise, the pitch more than the resonances of the shorter vocal tract. The waveform is
     played faster and stretched again, which moves both alike; then its spectral envelope (the cepstrum below
@@ -322,7 +348,7 @@ def _recordings(root: str) -> list[Path]:
 
 @lru_cache
 def _recording(path: Path, sample_rate: int) -> Tensor:
-    return audio.resample(*audio.read(path), sample_rate)
+    return torch.from_numpy(audio.resample(*audio.read(path), sample_rate))
 
 
 EFFECTS: dict[str, Callable[..., Tensor]] = {
@@ -347,5 +373,9 @@ EFFECTS: dict[str, Callable[..., Tensor]] = {
         speed,
         tempo,
         voice,
+        sounds.fragment,
+        sounds.pair,
+        bursts,
+        tones,
     )
 }

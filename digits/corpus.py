@@ -11,7 +11,9 @@ import platformdirs
 
 from digits import audio
 
-FILE_NAME = re.compile(r"(?P<digit>[0-9])_(?P<speaker>.+)_(?P<take>[0-9]+)", re.ASCII)
+N_DIGITS = 10
+NO_DIGIT = N_DIGITS  # the label of every other sound
+FILE_NAME = re.compile(r"(?P<digit>[0-9]|none)_(?P<speaker>.+)_(?P<take>[0-9]+)", re.ASCII)
 TAKES_PER_FOLD = 5  # FSDD's official test part is takes 0-4
 N_FOLDS = 10
 SPLITS = ("official", "take_fold", "speaker", "test_only", "all")
@@ -19,7 +21,10 @@ SPLITS = ("official", "take_fold", "speaker", "test_only", "all")
 
 @dataclass(frozen=True)
 class Clip:
-    """One recorded digit; ``name`` is its path below the corpus's folder, ``blob`` the git blob id of its bytes (hex)."""
+    """A recorded digit, or :data:`NO_DIGIT`.
+
+    ``name`` is its path below the corpus's folder, ``blob`` the git blob id of its bytes (hex).
+    """
 
     path: Path
     name: str
@@ -56,8 +61,11 @@ def git_blob(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
-def read_folder(root: str | Path, name: str) -> Corpus:
+def read_folder(root: str | Path, name: str, others: bool = False) -> Corpus:
     """List the recordings ``{digit}_{speaker}_{n}.wav|flac|ogg|mp3`` below a folder, nested ones included.
+
+    Args:
+        others: also those of other sounds, ``none_{speaker}_{n}``.
 
     Raises:
         ValueError: the folder holds no recording, or one whose name does not parse.
@@ -66,18 +74,19 @@ def read_folder(root: str | Path, name: str) -> Corpus:
     root = Path(root).expanduser()
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder")
-    clips = sorted((_clip(path, root) for path in audio.find_files(root)), key=lambda clip: clip.name)
+    clips = sorted((_clip(path, root, others) for path in audio.find_files(root)), key=lambda clip: clip.name)
     if not clips:
         raise ValueError(f"{root}: holds no recording named like 7_george_0.wav ({', '.join(audio.FILE_SUFFIXES)})")
     return Corpus(name, clips)
 
 
-def _clip(path: Path, root: Path) -> Clip:
+def _clip(path: Path, root: Path, others: bool) -> Clip:
     match = FILE_NAME.fullmatch(path.stem)
-    if match is None:
+    if match is None or (match["digit"] == "none" and not others):
         raise ValueError(f"{path}: a recording's name must be {{digit}}_{{speaker}}_{{n}}, like 7_george_0.wav")
     blob = git_blob(path.read_bytes())
-    return Clip(path, path.relative_to(root).as_posix(), int(match["digit"]), match["speaker"], int(match["take"]), blob)
+    digit = NO_DIGIT if match["digit"] == "none" else int(match["digit"])
+    return Clip(path, path.relative_to(root).as_posix(), digit, match["speaker"], int(match["take"]), blob)
 
 
 def divide(clips: Sequence[Clip], split: str, fold: int = 0, test_speakers: Collection[str] = ()) -> Parts:

@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from digits import audio, figures
+from digits.corpus import N_DIGITS
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ class Dashboard(lightning.Callback):
             accuracies = {name: float(metric.compute()) for name, metric in pl_module.test_metrics.items()}
             for logger in _boards(trainer):
                 logger.experiment.add_figure("test/conditions", figures.condition_bars(accuracies))
-        predicted = torch.cat(pl_module.test_logits["clean"]).argmax(dim=1)
+        predicted = torch.cat(pl_module.test_logits["clean"])[:, :N_DIGITS].argmax(dim=1)
         labels = data.test_labels[: len(predicted)]
         wrong = (predicted != labels).nonzero().flatten().tolist()
         for logger in _boards(trainer):

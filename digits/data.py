@@ -41,7 +41,7 @@ def log_mels(
         front_end: arguments of :class:`digits.features.FrontEnd`.
         effects: a condition (:mod:`digits.conditions`) to put the waveforms into first.
         seed: of that condition's randomness.
-        voices: recordings that babble is mixed from.
+        voices: recordings that babble is mixed from, and others paired with.
         effects_rate_hz: sample rate at which the effects work; None is the front end's.
 
     Returns:
@@ -76,22 +76,23 @@ class Render:
         return any(name.startswith("recorded_") for name in self.effects)
 
     @property
-    def has_babble(self) -> bool:
-        return "babble" in self.effects
+    def has_voices(self) -> bool:
+        return bool({"babble", "pair"} & set(self.effects))
 
 
 def _compute(clips: Sequence[Clip], render: Render) -> list[Tensor]:
     front_end = FrontEnd(**render.front_end)
-    rate = render.effects_rate_hz or front_end.sample_rate
-    voices = {clip.name: audio.resample(*audio.read(clip.path), rate) for clip in render.voices if render.has_babble}
+    rate = render.effects_rate_hz or front_end.window.sample_rate
+    used = render.voices if render.has_voices else ()
+    voices = {clip.name: torch.from_numpy(audio.resample(*audio.read(clip.path), rate)) for clip in used}
 
-    def read(clip: Clip) -> tuple[Tensor, int]:
+    def read(clip: Clip) -> tuple[audio.Waveform, int]:
         waveform, own_rate = audio.read(clip.path)
         if not render.effects:
             return waveform, own_rate
         others = [voice for name, voice in voices.items() if name != clip.name]
-        waveform = audio.resample(waveform, own_rate, rate)
-        return conditions.apply(waveform, rate, render.effects, f"{clip.name} {render.seed}", others), rate
+        sound = torch.from_numpy(audio.resample(waveform, own_rate, rate))
+        return conditions.apply(sound, rate, render.effects, f"{clip.name} {render.seed}", others).numpy(), rate
 
     chunks = [clips[start : start + CHUNK] for start in range(0, len(clips), CHUNK)]
     return [front_end([read(clip) for clip in chunk]) for chunk in chunks]
@@ -100,13 +101,13 @@ def _compute(clips: Sequence[Clip], render: Render) -> list[Tensor]:
 @cache
 def _code_digest() -> str:
     """Other code may make other log-mels, so it is part of the key."""
-    modules = ("audio", "features", "conditions", "data")
+    modules = ("audio", "features", "conditions", "sounds", "data")
     code = b"".join((Path(__file__).parent / f"{name}.py").read_bytes() for name in modules)
-    return hashlib.sha256(code + repr([version(name) for name in ("torch", "torchaudio")]).encode()).hexdigest()
+    return hashlib.sha256(code + repr([version(name) for name in ("torch", "torchaudio", "soxr")]).encode()).hexdigest()
 
 
 def _cache_key(clips: Sequence[Clip], render: Render) -> str:
-    content = [(clip.name, clip.blob) for clip in (*clips, *(render.voices if render.has_babble else ()))]
+    content = [(clip.name, clip.blob) for clip in (*clips, *(render.voices if render.has_voices else ()))]
     settings = [_code_digest(), content, render.front_end, render.effects, render.seed, render.effects_rate_hz]
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:24]
 
@@ -176,6 +177,7 @@ class TrainSet:
     effects: Effects = field(default_factory=dict)
     source: str | None = None
     effects_rate_hz: int | None = None
+    is_digit: bool = True
 
 
 def _train_sets(settings: dict[str, dict[str, Any]]) -> dict[str, TrainSet]:
@@ -205,7 +207,8 @@ class DigitsDataModule(lightning.LightningDataModule):
         test_conditions: name -> effects (:mod:`digits.conditions`) for the test clips; ``clean`` has none.
         train_sets: name -> what one part of the training set holds: ``copies`` of the training clips (0 leaves it out), each with
             the ``effects`` (none by default) drawn anew at ``effects_rate_hz`` (default: the front end's sample rate). With
-            ``source: espeak-voices`` they are copies of synthetic voices instead.
+            ``source: espeak-voices`` they are copies of synthetic voices instead. ``is_digit: false`` says that the effects leave
+            no digit; they and other words (``source: espeak-words``) need a network that knows such sounds (``n_outputs: 11``).
         batch_size: of training.
         seed: of the order of the batches. Effects are the same for every seed.
     """
@@ -286,8 +289,8 @@ class DigitsDataModule(lightning.LightningDataModule):
         clips, used = (
             (self.corpus.clips, self.parts.train) if part.source is None else (espeak.load(part.source).clips, slice(None))
         )
-        label = torch.tensor([clip.digit for clip in clips])[used]
-        voices = espeak.load().clips if "babble" in part.effects else []
+        label = torch.tensor([clip.digit if part.is_digit else corpus.NO_DIGIT for clip in clips])[used]
+        voices = espeak.load().clips if {"babble", "pair"} & set(part.effects) else []
         for seed in range(part.copies):
             yield log_mels(clips, self.front_end, part.effects, seed, voices, part.effects_rate_hz)[used], label
 

@@ -1,4 +1,4 @@
-"""Corpora of synthetic voices: ten digits by espeak-ng in many accents, voices, rates and pitches.
+"""Corpora of synthetic voices: the ten digits, or other words, by espeak-ng in many accents, voices, rates and pitches.
 
 The engine depends on what it has said before, but repeats itself to the byte in a fresh process that says the same in the same
 order; so a corpus is always made whole, in a process of its own (``python -m digits.espeak NAME FOLDER``), and kept in the user's
@@ -12,6 +12,7 @@ import random
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -23,14 +24,21 @@ WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight",
 SEED = 0
 RATES_WPM = (110, 230)
 PITCHES = (15, 85)  # of 0-99, around each variant's own
+OTHER_WORDS = tuple((Path(__file__).parent / "other_words.txt").read_text().split())  # none sounds like a digit to a person
+VALIDATION_STEP = 10  # every so many of them is kept from training
+PAIRS, INVENTED = 0.25, 0.3  # shares of two words at once, and of words that do not exist
+ONSETS = "b bl br ch d dr f fl fr g gl gr h j k kl kr l m n p pl pr r s sh sk sl sn sp st str sw t th tr tw v w y z"
+VOWELS = "a ai ay ee e er i oo o oa ou u ar or igh oi"
+CODAS = "b ch d f g k ks l ld lf lt m mp n nd ng nt p r rd rk rn s sh sk sp st t th ts v z"
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a corpus holds: for each voice (accent + variant of the vocal tract) ``takes`` of each digit."""
+    """What a corpus holds: for each voice (accent + variant of the vocal tract) ``takes`` of each digit, or so many ``others``."""
 
     voices: tuple[str, ...]
     takes: int
+    others: tuple[str, ...] = ()
 
 
 # Breathy variants (f2, f3, f5, Alicia, sandro, victor, whispers) are out: their breath is random from process to process.
@@ -55,14 +63,15 @@ _VARIANTS = (
     "m3 m4 m5 m6 m7 m8 marcelo max michel miguel norbert pablo paul pedro quincy rob robert shelby steph steph2 steph3",
     "travis zac",
 )
+_VOICES = tuple(f"{accent}+{variant}" for variant in " ".join(_VARIANTS).split() for accent in _ACCENTS)
 RECIPES = {
     "espeak": Recipe(_SPEAKERS, takes=50),  # as many takes as in FSDD, so that the same splits apply
-    "espeak-voices": Recipe(
-        tuple(f"{accent}+{variant}" for variant in " ".join(_VARIANTS).split() for accent in _ACCENTS), takes=2
-    ),
+    "espeak-voices": Recipe(_VOICES, takes=2),
+    "espeak-words": Recipe(_VOICES, takes=16, others=tuple(word for n, word in enumerate(OTHER_WORDS) if n % VALIDATION_STEP)),
+    "espeak-words-validation": Recipe(_SPEAKERS, takes=80, others=OTHER_WORDS[::VALIDATION_STEP]),
 }
 
-INSTALL = "synthetic voices need espeak-ng: pip install 'digits[espeak]'"
+INSTALL = "synthetic voices need espeak-ng: pip install '.[espeak]'"
 
 _OUTPUT_SYNCHRONOUS, _DO_NOT_EXIT, _UTF8 = 2, 0x8000, 1
 _RATE, _PITCH = 1, 3
@@ -70,8 +79,9 @@ _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 
 
 def load(name: str = "espeak") -> Corpus:
-    """A corpus of synthetic voices, made on first use (a few seconds): ``espeak``, a stand-in for FSDD, or ``espeak-voices``, which
-    has 512 voices to learn from beside real ones.
+    """A corpus of synthetic voices, made on first use (a few seconds): ``espeak``, a stand-in for FSDD; ``espeak-voices``, which
+    has 512 voices to learn from beside real ones; ``espeak-words``, the same voices with words that are no digits, and
+    ``espeak-words-validation``, other voices with other words.
 
     Raises:
         ValueError: an unknown corpus; espeakng-loader is not installed, or the synthesiser failed.
@@ -80,7 +90,8 @@ def load(name: str = "espeak") -> Corpus:
         raise ValueError(f"synthetic voices are called {' or '.join(RECIPES)}, not {name}")
     if importlib.util.find_spec("espeakng_loader") is None:
         raise ValueError(INSTALL)
-    recipe = repr((WORDS, RECIPES[name], RATES_WPM, PITCHES, SEED, version("espeakng-loader")))
+    invention = (PAIRS, INVENTED, ONSETS, VOWELS, CODAS)
+    recipe = repr((WORDS, RECIPES[name], RATES_WPM, PITCHES, invention, SEED, version("espeakng-loader")))
     folder = cache_folder() / f"{name}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -95,7 +106,7 @@ def load(name: str = "espeak") -> Corpus:
             except OSError:  # another job was faster
                 if not folder.is_dir():
                     raise
-    return read_folder(folder, name)
+    return read_folder(folder, name, others=bool(RECIPES[name].others))
 
 
 class Synthesizer:
@@ -137,11 +148,30 @@ def generate(recipe: Recipe, folder: Path) -> None:
     folder.mkdir()
     synthesizer, draw = Synthesizer(), random.Random(SEED)
     for voice in recipe.voices:
-        for digit, word in enumerate(WORDS):
-            for take in range(recipe.takes):
-                samples = synthesizer.say(word, voice, draw.randint(*RATES_WPM), draw.randint(*PITCHES))
-                path = folder / f"{digit}_{voice.replace('+', '-')}_{take}.wav"
-                soundfile.write(path, numpy.frombuffer(samples, dtype="<i2"), SAMPLE_RATE)
+        for name, text in _texts(recipe, draw):
+            samples = synthesizer.say(text, voice, draw.randint(*RATES_WPM), draw.randint(*PITCHES))
+            path = folder / name.format(speaker=voice.replace("+", "-"))
+            soundfile.write(path, numpy.frombuffer(samples, dtype="<i2"), SAMPLE_RATE)
+
+
+def _texts(recipe: Recipe, draw: random.Random) -> Iterator[tuple[str, str]]:
+    """What one voice says, each with the name of its file."""
+    if recipe.others:
+        for take in range(recipe.takes):
+            kind = draw.random()
+            text = _invent(draw) if kind < INVENTED else " ".join(draw.choices(recipe.others, k=1 + (kind > 1 - PAIRS)))
+            yield f"none_{{speaker}}_{take}.wav", text
+        return
+    for digit, word in enumerate(WORDS):
+        for take in range(recipe.takes):
+            yield f"{digit}_{{speaker}}_{take}.wav", word
+
+
+def _invent(draw: random.Random) -> str:
+    """One or two syllables; that they make a digit by chance is rare."""
+    onsets, vowels, codas = ONSETS.split(), VOWELS.split(), CODAS.split()
+    n_syllables = draw.choice((1, 1, 2))
+    return "".join(draw.choice(onsets) + draw.choice(vowels) + draw.choice(codas) for _ in range(n_syllables))
 
 
 if __name__ == "__main__":

@@ -21,28 +21,28 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from digits import audio, entry, fsdd, results
-from digits.corpus import Clip, read_folder
-from digits.model import N_DIGITS
+from digits import audio, entry, fsdd, results, weights
+from digits.corpus import N_DIGITS, Clip, read_folder
 from digits.recognizer import Recognizer
+from digits.weights import Trained
 
 MAX_DIFFERENCE = 1e-4  # of any probability
-NEEDS = "python -m digits.export needs onnx, onnxscript and onnxruntime: pip install '.[export]'"
+NEEDS = "python -m digits.export needs onnx, onnxscript and onnxruntime: pip install '.[live,train,export]'"
 
 
 class Graph(nn.Module):
-    """:meth:`digits.recognizer.Recognizer.probabilities` as a module, whose parameters the exporter finds."""
+    """:meth:`digits.weights.Trained.probabilities` as a module, whose parameters the exporter finds."""
 
-    def __init__(self, recognizer: Recognizer) -> None:
+    def __init__(self, trained: Trained) -> None:
         super().__init__()
-        self.log_mel, self.network = recognizer.front_end.log_mel, recognizer.network
-        self.recognizer = recognizer
+        self.log_mel, self.network = trained.front_end.log_mel, trained.network
+        self.trained = trained
 
     def forward(self, waveform: Tensor) -> Tensor:
-        return self.recognizer.probabilities(waveform)
+        return self.trained.probabilities(waveform)
 
 
-def export(recognizer: Recognizer, origin: str) -> bytes:
+def export(trained: Trained, origin: str) -> bytes:
     """The ONNX file's content.
 
     Args:
@@ -57,12 +57,12 @@ def export(recognizer: Recognizer, origin: str) -> bytes:
     except ImportError as error:
         raise ValueError(NEEDS) from error
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of packages that the graph does not use
-    examples = torch.zeros(2, recognizer.front_end.window_length)  # one alone would fix the batch size
+    examples = torch.zeros(2, trained.front_end.window.length)  # one alone would fix the batch size
     examples[:, ::7] = 0.1
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            Graph(recognizer).eval(),
+            Graph(trained).eval(),
             (examples,),
             dynamo=True,
             external_data=False,
@@ -75,8 +75,8 @@ def export(recognizer: Recognizer, origin: str) -> bytes:
     exported = program.model_proto
     metadata: dict[str, Any] = {
         "labels": list(range(N_DIGITS)),
-        "front_end": recognizer.front_end.settings,
-        "calibration": asdict(recognizer.calibration),
+        "front_end": trained.front_end.settings,
+        "calibration": asdict(trained.calibration),
         "origin": origin,
         "git_commit": results.git_commit(),
     }
@@ -84,11 +84,11 @@ def export(recognizer: Recognizer, origin: str) -> bytes:
     return exported.SerializeToString()
 
 
-def largest_difference(recognizer: Recognizer, other: Recognizer, clips: list[Clip]) -> float:
+def largest_difference(one: Recognizer, other: Recognizer, clips: list[Clip]) -> float:
     """Largest difference of any probability over recordings."""
-    heard = [(recognizer(*sound), other(*sound)) for sound in (audio.read(clip.path) for clip in clips)]
+    heard = [(one(*sound), other(*sound)) for sound in (audio.read(clip.path) for clip in clips)]
     pairs = itertools.chain.from_iterable(zip(a.probabilities, b.probabilities, strict=True) for a, b in heard)
-    return max(abs(one - two) for one, two in pairs)
+    return max(abs(a - b) for a, b in pairs)
 
 
 @hydra.main(version_base="1.3", config_path=entry.CONF, config_name="export")
@@ -105,11 +105,11 @@ def write(cfg: DictConfig) -> None:
     Raises:
         ValueError, OSError: no such model, recordings or folder, or the file does not answer as the model does.
     """
-    recognizer = Recognizer.load(cfg.ckpt_path)
+    trained = weights.load(cfg.ckpt_path)
     corpus = read_folder(cfg.root, "recordings") if cfg.root else fsdd.load()
     clips = corpus.clips[:: max(1, len(corpus.clips) // cfg.clips)]
-    content = export(recognizer, Path(cfg.ckpt_path).name)
-    difference = largest_difference(recognizer, Recognizer.from_onnx(content), clips)
+    content = export(trained, Path(cfg.ckpt_path).name)
+    difference = largest_difference(trained.recognizer(), Recognizer.from_onnx(content), clips)
     if not difference <= MAX_DIFFERENCE:
         raise ValueError(f"the exported file's probabilities differ by {difference:.1e} from those of {cfg.ckpt_path}: not written")
     out = Path(cfg.out).expanduser()

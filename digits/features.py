@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 
+import numpy
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -79,12 +81,10 @@ class LogMel(nn.Module):
 
 
 class FrontEnd:
-    """Waveform at any rate -> resampled, trimmed to its word, fitted to one window -> log-mel.
+    """Waveforms of one word each, at any rate -> their windows (:class:`digits.audio.WordWindow`) -> log-mels.
 
     Args:
-        sample_rate: Hz that every waveform is resampled to.
-        window_s: seconds of the window that the word is centred in.
-        trim: arguments of :func:`digits.audio.trim`.
+        sample_rate, window_s, trim: arguments of :class:`digits.audio.WordWindow`.
         log_mel: arguments of :class:`LogMel`.
     """
 
@@ -95,25 +95,12 @@ class FrontEnd:
         trim: dict[str, float] | None = None,
         log_mel: dict[str, float] | None = None,
     ) -> None:
-        self.settings = {"sample_rate": sample_rate, "window_s": window_s, "trim": trim or {}, "log_mel": log_mel or {}}
-        self.sample_rate = sample_rate
-        self.window_length = round(window_s * sample_rate)
-        self.trim = trim or {}
+        self.window = audio.WordWindow(sample_rate, window_s, trim or {})
         self.log_mel = LogMel(sample_rate, **(log_mel or {}))  # type: ignore[arg-type]
+        self.settings = asdict(self.window) | {"log_mel": log_mel or {}}
 
-    def window(self, waveform: Tensor, sample_rate: int) -> Tensor:
-        """One word's waveform, shape (window_length,).
-
-        Raises:
-            ValueError: the waveform cannot hold a word (:func:`digits.audio.check`).
-        """
-        audio.check(waveform, sample_rate)
-        waveform = waveform / waveform.abs().max()  # gain does not matter, and no level can overflow or vanish in the powers below
-        waveform = audio.resample(waveform, sample_rate, self.sample_rate)
-        return audio.fit(audio.trim(waveform, self.sample_rate, **self.trim), self.window_length)
-
-    def __call__(self, waveforms: Sequence[tuple[Tensor, int]]) -> Tensor:
+    def __call__(self, waveforms: Sequence[tuple[audio.Waveform, int]]) -> Tensor:
         """Log-mels of (waveform, sample rate) pairs, shape (batch, 1, n_mels, frames), dB."""
-        windows = torch.stack([self.window(waveform, sample_rate) for waveform, sample_rate in waveforms])
+        windows = numpy.stack([self.window(waveform, sample_rate) for waveform, sample_rate in waveforms])
         with torch.inference_mode():
-            return self.log_mel(windows)
+            return self.log_mel(torch.from_numpy(windows))

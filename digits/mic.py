@@ -1,6 +1,7 @@
 """Hear spoken digits live: ``python -m digits.mic``."""
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -14,13 +15,12 @@ from digits import entry, screen
 from digits.screen import Heard, Lines
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from digits.recognizer import Recognizer
+    from digits.audio import Waveform
+    from digits.recognizer import Prediction, Recognizer
     from digits.segmenter import Segmenter, Word
 
 SILENCE_S = 3.0  # of nothing but zeros: no real microphone is that quiet
-NOT_SURE = "not sure"
+NOT_SURE, NO_DIGIT = "not sure", "no digit"
 
 
 class Listener:
@@ -39,7 +39,7 @@ class Listener:
     ) -> None:
         self.segmenter, self.recognizer, self.denoise, self.record = segmenter, recognizer, denoise, record
 
-    def hear(self, block: "Tensor") -> list[Heard]:
+    def hear(self, block: "Waveform") -> list[Heard]:
         """The sounds that end in the next block, shape (samples,)."""
         return [self._judge(word) for word in self.segmenter.feed(block)]
 
@@ -53,7 +53,9 @@ class Listener:
         started = time.perf_counter()
         prediction = None
         if word.reason is None:
-            waveform = denoise(word.waveform, word.sample_rate) if self.denoise else word.waveform
+            waveform = word.waveform
+            if self.denoise and len(word.noise):
+                waveform = denoise(waveform, word.sample_rate, word.noise)
             prediction = self.recognizer(waveform, word.sample_rate)
         computing_s = time.perf_counter() - started
         heard = Heard(
@@ -62,13 +64,22 @@ class Listener:
             digit=prediction.digit if prediction else None,
             probability=round(prediction.probability, 4) if prediction else None,
             accepted=prediction is not None and prediction.accepted,
-            reason=word.reason if prediction is None else None if prediction.accepted else NOT_SURE,
+            reason=_reason(word, prediction),
             latency_ms=round(1000 * (word.decided_s - word.end_s + computing_s), 1),
             computing_ms=round(1000 * computing_s, 1),
         )
         if self.record:
             self.record(word, heard)
         return heard
+
+
+def _reason(word: "Word", prediction: "Prediction | None") -> str | None:
+    """Why a sound is refused."""
+    if prediction is None:
+        return word.reason
+    if prediction.accepted:
+        return None
+    return NO_DIGIT if prediction.no_digit > prediction.probability else NOT_SURE
 
 
 class Recorder:
@@ -107,11 +118,11 @@ class Recorder:
             assert heard.reason is not None
             self.refused.mkdir(exist_ok=True)
             path = self.refused / f"{heard.reason.replace(' ', '-')}_{self._taken}.wav"
-        soundfile.write(path, word.waveform.numpy(), word.sample_rate, subtype="PCM_16")
+        soundfile.write(path, word.waveform, word.sample_rate, subtype="PCM_16")
         self._taken += 1
 
 
-def listen(blocks: Iterable["Tensor"], listener: Listener, shown: Lines, seconds: float | None = None) -> Iterator[Heard]:
+def listen(blocks: Iterable["Waveform"], listener: Listener, shown: Lines, seconds: float | None = None) -> Iterator[Heard]:
     """The loop of microphone and file alike: each sound as it ends, until the blocks do or ``seconds`` of sound have passed."""
     segmenter = listener.segmenter
     samples = silent = 0
@@ -147,12 +158,10 @@ def hear(cfg: DictConfig) -> None:
     if cfg.list_devices:
         print(microphone.describe_devices())
         return
-    import torch
-
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # for one word at a time, a second thread of torch only costs
     from digits.recognizer import Recognizer
     from digits.segmenter import Segmenter
 
-    torch.set_num_threads(1)  # for one word at a time, a second thread only costs
     shown = screen.make(cfg.output, sys.stdout.isatty() and cfg.input is None if cfg.live == "auto" else cfg.live)
     if cfg.ckpt_path:
         recognizer, name = Recognizer.load(cfg.ckpt_path), cfg.ckpt_path

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from digits import capture
 
-if TYPE_CHECKING:  # listing devices needs no torch, which takes a second to import
-    from torch import Tensor
+if TYPE_CHECKING:  # listing devices needs no libraries for sound files
+    from digits.audio import Waveform
 
 FIRST_BLOCK_S = 5.0  # a sound server can take seconds to start a stream
 NEXT_BLOCK_S = 2.0
@@ -33,6 +33,8 @@ def _sounddevice() -> Any:
         import sounddevice
     except OSError as error:
         raise MicrophoneError(INSTALL) from error
+    except ImportError as error:
+        raise MicrophoneError("a microphone needs sounddevice: pip install '.[live]'") from error
     return sounddevice
 
 
@@ -84,7 +86,7 @@ def _label(device: dict[str, Any]) -> str:
     return f"{device['index']} ({device['name']})"
 
 
-def read_blocks(waveform: "Tensor", block_length: int) -> "Iterator[Tensor]":
+def read_blocks(waveform: "Waveform", block_length: int) -> "Iterator[Waveform]":
     """A recording as the blocks a microphone would have given."""
     for start in range(0, len(waveform), block_length):
         yield waveform[start : start + block_length]
@@ -121,15 +123,15 @@ class Microphone:
     def __exit__(self, *_: object) -> None:
         self._close()
 
-    def __iter__(self) -> "Iterator[Tensor]":
-        import torch
+    def __iter__(self) -> "Iterator[Waveform]":
+        import numpy
 
         while True:
             block = self._read(NEXT_BLOCK_S)
             if block is None:
                 self._reopen()
             else:
-                yield torch.frombuffer(bytearray(block), dtype=torch.float32)
+                yield numpy.frombuffer(block, dtype=numpy.float32)
 
     def _open(self) -> None:
         arguments = [self.device["index"], self.sample_rate, self.block_length, min(2, self.device["max_input_channels"])]
@@ -197,7 +199,7 @@ def _ask_for_devices() -> list[dict[str, Any]]:
     return []
 
 
-def read_file(path: str | Path, block_ms: float) -> "tuple[Iterator[Tensor], int]":
+def read_file(path: str | Path, block_ms: float) -> "tuple[Iterator[Waveform], int]":
     """Blocks and sample rate of a recording.
 
     Raises:

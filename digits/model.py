@@ -1,4 +1,4 @@
-"""Networks: log-mel (batch, 1, n_mels, frames) in dB -> logits (batch, 10)."""
+"""Networks: log-mel (batch, 1, n_mels, frames) in dB -> logits (batch, n_outputs): the ten digits, then perhaps "no digit"."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-N_DIGITS = 10
+from digits.corpus import N_DIGITS
 
 
 class DigitCNN(nn.Module):
@@ -19,14 +19,16 @@ class DigitCNN(nn.Module):
     Args:
         channels: of the three blocks.
         dropout: before the classifier's linear layer.
+        n_outputs: 10, or 11 to know sounds that are no digits.
     """
 
-    def __init__(self, channels: Sequence[int] = (16, 32, 64), dropout: float = 0.2) -> None:
+    def __init__(self, channels: Sequence[int] = (16, 32, 64), dropout: float = 0.2, n_outputs: int = N_DIGITS) -> None:
         super().__init__()
         if len(channels) != 3:
             raise ValueError(f"model.channels must be three numbers, one a block, got {list(channels)}")
         if not 0 <= dropout < 1:
             raise ValueError(f"model.dropout must lie in [0, 1), got {dropout}")
+        _check_outputs(n_outputs)
         first, second, third = channels
         self.blocks = nn.Sequential(
             _block(1, first, stride=2),
@@ -35,7 +37,7 @@ class DigitCNN(nn.Module):
             nn.MaxPool2d(2),
             _block(second, third),
         )
-        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * third, N_DIGITS))
+        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * third, n_outputs))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster on a CPU
 
     def forward(self, log_mel: Tensor) -> Tensor:
@@ -54,16 +56,23 @@ class DigitResNet(nn.Module):
         embedding: features of a frame.
         dropout: before the classifier's linear layer.
         n_mels: bands of the log-mel.
+        n_outputs: 10, or 11 to know sounds that are no digits.
     """
 
     def __init__(
-        self, channels: Sequence[int] = (16, 24, 32, 48), embedding: int = 128, dropout: float = 0.2, n_mels: int = 40
+        self,
+        channels: Sequence[int] = (16, 24, 32, 48),
+        embedding: int = 128,
+        dropout: float = 0.2,
+        n_mels: int = 40,
+        n_outputs: int = N_DIGITS,
     ) -> None:
         super().__init__()
         if len(channels) != 4:
             raise ValueError(f"model.channels must be four numbers, the first convolution's and one a block, got {list(channels)}")
         if not 0 <= dropout < 1:
             raise ValueError(f"model.dropout must lie in [0, 1), got {dropout}")
+        _check_outputs(n_outputs)
         first, second, third, fourth = channels
         self.blocks = nn.Sequential(
             nn.Conv2d(1, first, kernel_size=5, stride=2, padding=2, bias=False),
@@ -78,7 +87,7 @@ class DigitResNet(nn.Module):
             nn.Conv1d(fourth * rows, embedding, kernel_size=1, bias=False), nn.BatchNorm1d(embedding), nn.ReLU(inplace=True)
         )
         self.attention = nn.Conv1d(embedding, embedding, kernel_size=1)
-        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * embedding, N_DIGITS))
+        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * embedding, n_outputs))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster on a CPU
 
     def forward(self, log_mel: Tensor) -> Tensor:
@@ -115,6 +124,11 @@ def normalize(log_mel: Tensor) -> Tensor:
     """Zero mean and unit variance for each clip, which removes the recording's gain."""
     mean, std = log_mel.mean(dim=(1, 2, 3), keepdim=True), log_mel.std(dim=(1, 2, 3), keepdim=True)
     return (log_mel - mean) / (std + 1e-3)
+
+
+def _check_outputs(n_outputs: int) -> None:
+    if n_outputs not in (N_DIGITS, N_DIGITS + 1):
+        raise ValueError(f"model.n_outputs must be {N_DIGITS}, or {N_DIGITS + 1} with one for no digit, got {n_outputs}")
 
 
 def _block(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:

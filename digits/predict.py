@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,12 +24,10 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
 
-    import torch  # here, so that --help is quick
-
-    from digits import audio
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # for one clip at a time, a second thread of torch only costs
+    from digits import audio  # here, so that --help is quick
     from digits.recognizer import Recognizer
 
-    torch.set_num_threads(1)  # for one clip at a time, a second thread only costs
     try:
         recognizer, name = (Recognizer.load(options.ckpt_path), options.ckpt_path) if options.ckpt_path else _best()
     except (ValueError, OSError) as error:

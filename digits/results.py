@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -91,6 +92,24 @@ def read_metrics(folder: Path) -> dict[Path, dict[str, Any]]:
     return found
 
 
+def find_best(outputs: str | Path, prefer: Sequence[str]) -> Path | None:
+    """The best checkpoint of all finished runs below a folder, or None without any.
+
+    Experiments come in the order of ``prefer``, the others after them; then the higher val/acc, then the newer run.
+    Runs trained on synthetic voices come last of all; runs on a part of the data (``trainer=smoke``) do not count,
+    nor do those that have heard what they are validated on (``data.split=all``).
+    """
+    rank = {name: -position for position, name in enumerate(prefer)}
+    found: list[tuple[bool, int, float, float, Path]] = []
+    for run_dir, metrics in read_metrics(Path(outputs).expanduser()).items():
+        best = run_dir / "best.ckpt"
+        if best.is_file() and metrics.get("complete", True) and metrics["split"] != "all":
+            preference = rank.get(metrics["experiment"], -len(rank))
+            real = metrics.get("trained_on") != "espeak"
+            found.append((real, preference, metrics["val/acc"] or 0.0, best.stat().st_mtime, best))
+    return max(found)[-1] if found else None
+
+
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write whole or not at all: the existence of ``metrics.json`` says that the run finished."""
     temporary = path.with_suffix(".tmp")
@@ -102,7 +121,7 @@ COLUMNS = ("condition", "clip", "speaker", "digit", "predicted", "probability", 
 
 
 def write_predictions(path: Path, rows: list[dict[str, Any]]) -> None:
-    """One row a test clip and condition; the ten logits stand in one column, apart by spaces."""
+    """One row a test clip and condition; the logits stand in one column, apart by spaces."""
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=COLUMNS)
         writer.writeheader()

@@ -4,12 +4,13 @@ import bisect
 from collections import deque
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+import numpy
 
 from digits import audio
+from digits.audio import Waveform
 
 SMOOTHING = 3  # level frames; evens out the pulses of a low voice
+NOISE_S = 0.5
 QUIETEST_DB = -75.0  # the floor is never taken to be lower: digital silence would make any dither a word
 
 
@@ -20,7 +21,8 @@ class Word:
     start_s: float
     end_s: float
     decided_s: float  # by when its end was certain
-    waveform: Tensor  # (samples,), the sound with some of the silence around it
+    waveform: Waveform  # (samples,), the sound with some of the silence around it
+    noise: Waveform  # (samples,), the latest sound at the level of the floor, up to NOISE_S; empty if there was none
     sample_rate: int
     reason: str | None = None  # TOO_SHORT or TOO_LONG
 
@@ -81,13 +83,14 @@ class Segmenter:
 
     def reset(self) -> None:
         """Forget the stream and start at second 0."""
-        self._samples = torch.empty(0)
+        self._samples = numpy.empty(0, dtype=numpy.float32)
         self._first_sample = 0  # position in the stream of _samples[0]
         self._levelled = self._judged = 0  # frames
         self._recent: deque[float] = deque(maxlen=SMOOTHING)
         self._pending: list[float] = []  # smoothed levels not judged yet
         self._history: deque[float] = deque(maxlen=self._floor_frames)
         self._sorted: list[float] = []  # the history by level
+        self._noise: deque[Waveform] = deque(maxlen=round(NOISE_S / audio.LEVEL_HOP_S))
         self._onset: int | None = None  # frame at which the current word began
         self._last_active = self._previous_end = 0
         self._peak_db = self._word_floor_db = QUIETEST_DB
@@ -110,9 +113,9 @@ class Segmenter:
             return QUIETEST_DB
         return max(QUIETEST_DB, self._sorted[int(self.floor_quantile * (len(self._sorted) - 1))])
 
-    def feed(self, block: Tensor) -> list[Word]:
+    def feed(self, block: Waveform) -> list[Word]:
         """Take the next samples, shape (samples,), and return the words that end in them."""
-        self._samples = torch.cat([self._samples, block])
+        self._samples = numpy.concatenate([self._samples, block])
         words = []
         for level in audio.frame_levels(self._samples[self._levelled * self.hop - self._first_sample :], self.sample_rate).tolist():
             self._recent.append(level)
@@ -144,6 +147,9 @@ class Segmenter:
             if level >= self.threshold_db and not self._overlong:
                 self._onset, self._last_active, self._peak_db = frame, frame, level
                 self._word_floor_db = self.floor_db  # held, or a long word would raise it to itself
+            elif level < self.floor_db + self.release_db:
+                start = frame * self.hop - self._first_sample
+                self._noise.append(self._samples[start : start + self.hop].copy())
             return []
         self._peak_db = max(self._peak_db, level)
         above_floor = max(self.release_db, self.ratio * (self._peak_db - self._word_floor_db))
@@ -169,12 +175,13 @@ class Segmenter:
         if end - onset < self.min_length:
             reason = TOO_SHORT
         frame_s = self.hop / self.sample_rate
-        waveform = self._samples[max(0, first) : last].clone()
-        return [Word(onset * frame_s, end * frame_s, self._levelled * frame_s, waveform, self.sample_rate, reason)]
+        waveform = self._samples[max(0, first) : last].copy()
+        noise = numpy.concatenate(self._noise) if self._noise else self._samples[:0]
+        return [Word(onset * frame_s, end * frame_s, self._levelled * frame_s, waveform, noise, self.sample_rate, reason)]
 
     def _forget(self) -> None:
         """Drop what no word can need any more, once a second: each time copies the rest."""
         needed = (self._judged - self.max_length - self.margin - self.hang) * self.hop
         if needed - self._first_sample > self.sample_rate:
-            self._samples = self._samples[needed - self._first_sample :].clone()
+            self._samples = self._samples[needed - self._first_sample :].copy()
             self._first_sample = needed

@@ -15,6 +15,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from digits import entry, results, resume
+from digits.calibration import probabilities
 from digits.classifier import DigitClassifier
 from digits.dashboard import EpochLines
 from digits.data import DigitsDataModule
@@ -127,8 +128,8 @@ def _predictions(data: DigitsDataModule, classifier: DigitClassifier) -> list[di
     rows = []
     for condition, batches in classifier.test_logits.items():
         logits = torch.cat(batches)
-        probabilities, predicted = logits.softmax(dim=1).max(dim=1)
-        answers = zip(predicted.tolist(), probabilities.tolist(), logits.tolist(), strict=True)
+        confidence, predicted = probabilities(logits).max(dim=1)
+        answers = zip(predicted.tolist(), confidence.tolist(), logits.tolist(), strict=True)
         for clip, (digit, probability, scores) in zip(data.test_clips, answers, strict=False):
             row = {"condition": condition, "clip": clip.name, "speaker": clip.speaker, "digit": clip.digit}
             rows.append(row | {"predicted": digit, "probability": round(probability, 4), "logits": scores})

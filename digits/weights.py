@@ -1,28 +1,65 @@
 """A trained model as one plain file: ``python -m digits.weights CHECKPOINT OUT --held-out FOLDER``.
 
 A numpy archive (npz, no pickle) of the network's arrays and, as JSON, its settings, front end, calibration and origin.
-``digits/pretrained`` holds the one that ``predict`` and ``mic`` use where there is no checkpoint.
+``digits/pretrained`` holds the one whose export ``predict`` and ``mic`` use where there is no checkpoint.
 """
 
 import argparse
 import json
 import sys
 import zipfile
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from digits import calibration, checkpoint, model, results
 from digits.calibration import Calibration
+from digits.corpus import N_DIGITS
 from digits.features import FrontEnd
+from digits.recognizer import PRETRAINED, PRETRAINED_PATH, Recognizer
 
-PRETRAINED = Path(__file__).parent / "pretrained" / "live.npz"
+PLAIN_PRETRAINED_PATH = PRETRAINED_PATH.with_suffix(".npz")
 FORMAT = 1
 MAX_RISK = 0.02  # of answers that the stored threshold accepts, on held-out speakers
+MAX_FALSE = 0.05  # of other words that it accepts, none of which training has heard
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network (in eval mode), its front end and its calibration."""
+
+    network: nn.Module
+    front_end: FrontEnd
+    calibration: Calibration = field(default_factory=Calibration)
+
+    def probabilities(self, windows: Tensor) -> Tensor:
+        """Of windows of the front end, (batch, samples) -> (batch, 10): what an exported model holds."""
+        return calibration.probabilities(self.network(self.front_end.log_mel(windows)), self.calibration.temperature)
+
+    def recognizer(self) -> Recognizer:
+        """As :class:`digits.recognizer.Recognizer`, run by torch."""
+
+        def run(windows: NDArray[numpy.float32]) -> NDArray[numpy.float32]:
+            with torch.inference_mode():
+                return self.probabilities(torch.from_numpy(windows)).numpy()
+
+        return Recognizer(self.front_end.window, run, self.calibration.threshold)
+
+
+def load(path: str | Path) -> Trained:
+    """``pretrained``, a plain file (.npz), or a checkpoint, which has no calibration.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`digits.checkpoint.restore` and :func:`read`.
+    """
+    if str(path) == PRETRAINED:
+        path = PLAIN_PRETRAINED_PATH
+    return read(path) if Path(path).suffix == ".npz" else Trained(*checkpoint.restore(path))
 
 
 def write(path: str | Path, ckpt_path: str | Path, calibrated: Calibration) -> None:
@@ -46,8 +83,8 @@ def write(path: str | Path, ckpt_path: str | Path, calibrated: Calibration) -> N
     numpy.savez(path, settings=numpy.array(json.dumps(settings)), **arrays)
 
 
-def read(path: str | Path) -> tuple[nn.Module, FrontEnd, Calibration]:
-    """The network in eval mode, its front end and its calibration.
+def read(path: str | Path) -> Trained:
+    """A plain file.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -68,13 +105,13 @@ def read(path: str | Path) -> tuple[nn.Module, FrontEnd, Calibration]:
         )
         if unexpected or any("num_batches" not in name for name in missing):
             raise ValueError(f"weights that do not fit {settings['network']['name']}")
-        return network.eval(), FrontEnd(**settings["front_end"]), Calibration(**settings["calibration"])
+        return Trained(network.eval(), FrontEnd(**settings["front_end"]), Calibration(**settings["calibration"]))
     except (ValueError, KeyError, TypeError, RuntimeError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: not a model that digits.weights wrote, or damaged ({str(error).splitlines()[0]})") from error
 
 
 def held_out(folder: Path) -> tuple[Tensor, Tensor]:
-    """Logits (clips, 10) and labels of the clean test clips of all runs below a folder.
+    """Logits (clips, outputs) and labels of the clean test clips of all runs below a folder.
 
     Raises:
         ValueError: there is no finished run.
@@ -90,11 +127,29 @@ def held_out(folder: Path) -> tuple[Tensor, Tensor]:
     return logits, torch.tensor([row["digit"] for row in rows])
 
 
-def calibrate(logits: Tensor, labels: Tensor, max_risk: float = MAX_RISK) -> Calibration:
-    """Temperature and threshold from held-out clips."""
+def other_words(trained: Trained) -> Tensor | None:
+    """Logits of synthetic words that are no digits and that no training hears; None for a network that knows no such sounds."""
+    from digits import data, espeak  # here, since reading a file needs neither
+
+    log_mel = data.log_mels(espeak.load("espeak-words-validation").clips, trained.front_end.settings)
+    with torch.inference_mode():
+        logits = trained.network(log_mel)
+    return logits if logits.shape[1] > N_DIGITS else None
+
+
+def calibrate(logits: Tensor, labels: Tensor, others: Tensor | None = None) -> Calibration:
+    """Temperature and threshold from held-out clips: the lowest that keeps both :data:`MAX_RISK` and :data:`MAX_FALSE`.
+
+    Args:
+        logits, labels: of digits.
+        others: logits of sounds that are no digits.
+    """
     temperature = calibration.fit_temperature(logits, labels)
-    confidence, predicted = (logits / temperature).softmax(dim=1).max(dim=1)
-    threshold = calibration.choose_threshold(confidence, predicted == labels, max_risk)
+    confidence, predicted = calibration.probabilities(logits, temperature).max(dim=1)
+    threshold = calibration.choose_threshold(confidence, predicted == labels, MAX_RISK)
+    if others is not None:
+        confidence = calibration.probabilities(others, temperature).max(dim=1).values
+        threshold = max(threshold, float(confidence.quantile(1 - MAX_FALSE)))
     return Calibration(round(temperature, 4), round(threshold, 4))
 
 
@@ -105,7 +160,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--held-out", type=Path, required=True, help="runs of the same recipe on clips they had not heard")
     options = parser.parse_args(arguments)
     try:
-        calibrated = calibrate(*held_out(options.held_out))
+        calibrated = calibrate(*held_out(options.held_out), other_words(Trained(*checkpoint.restore(options.ckpt_path))))
         write(options.out, options.ckpt_path, calibrated)
     except (ValueError, OSError) as error:
         print(f"digits.weights: {error}", file=sys.stderr)

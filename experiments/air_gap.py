@@ -268,10 +268,10 @@ def answers(runs: Sequence[Run], condition: str = "clean") -> tuple[Tensor, Tens
 
 def cross_fitted(logits: Tensor, labels: Tensor, speakers: list[str]) -> Tensor:
     """Each speaker's probabilities at the temperature that fits the other speakers."""
-    probabilities = torch.empty_like(logits)
+    probabilities = calibration.probabilities(logits)
     for speaker in set(speakers):
         own = torch.tensor([s == speaker for s in speakers])
-        probabilities[own] = (logits[own] / calibration.fit_temperature(logits[~own], labels[~own])).softmax(dim=1)
+        probabilities[own] = calibration.probabilities(logits[own], calibration.fit_temperature(logits[~own], labels[~own]))
     return probabilities
 
 
@@ -279,11 +279,11 @@ def confidences(runs: list[Run]) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
     """Name -> probabilities before and after calibration, and labels, of live."""
     loso = answers(select(runs, "loso", "live"))
     temperature = calibration.fit_temperature(*loso[:2])
-    found = {"unheard FSDD speakers": (loso[0].softmax(dim=1), cross_fitted(*loso), loso[1])}
+    found = {"unheard FSDD speakers": (calibration.probabilities(loso[0]), cross_fitted(*loso), loso[1])}
     for name, protocol in (("FSDD, official test", "air_gap"), ("strangers", "strangers")):
         if live := select(runs, protocol, "live"):
             logits, labels, _ = answers(live)
-            found[name] = (logits.softmax(dim=1), (logits / temperature).softmax(dim=1), labels)
+            found[name] = (calibration.probabilities(logits), calibration.probabilities(logits, temperature), labels)
     return found
 
 

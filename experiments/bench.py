@@ -169,8 +169,8 @@ class NotebookDataset(Dataset[tuple[Tensor, int]]):
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         clip = self.clips[index]
         waveform, sample_rate = audio.read(clip.path)
-        waveform = torchaudio.functional.resample(waveform, sample_rate, audio.SAMPLE_RATE)
-        return self.to_db(self.mel(audio.fit(waveform, audio.SAMPLE_RATE)))[None], clip.digit
+        resampled = torchaudio.functional.resample(torch.from_numpy(waveform), sample_rate, audio.SAMPLE_RATE)
+        return self.to_db(self.mel(torch.from_numpy(audio.fit(resampled.numpy(), audio.SAMPLE_RATE))))[None], clip.digit
 
 
 def notebook_epoch(data: DigitsDataModule) -> None:

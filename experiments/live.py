@@ -1,29 +1,32 @@
 """What the microphone's loop finds in streams: ``python experiments/live.py MODEL... --noises FOLDER --out experiments/live``.
 
-Digits spoken with pauses, in quiet and in recorded noise; noise alone; words that are not digits. Every stream goes block by block
-through the segmenter and the recogniser of ``digits.mic``. Checkpoints (of the official split) take the calibration of the
-pretrained model, which comes from the same recipe.
+Digits spoken with pauses, in quiet and in recorded noise; noise alone; words that are not digits; other speech. Every stream goes
+block by block through the segmenter and the recogniser of ``digits.mic``. Checkpoints (of the official split) take the calibration
+of the pretrained model, which comes from the same recipe.
 """
 
 import argparse
 import csv
 import statistics
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-import numpy
-import soundfile
-import torch
-from torch import Tensor
+import matplotlib
 
-from digits import audio, conditions, espeak, fsdd
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy
+import torch
+
+from digits import audio, conditions, espeak, fsdd, weights
+from digits.audio import Waveform
 from digits.corpus import Clip, read_folder
-from digits.mic import Heard, Listener
+from digits.mic import Listener
 from digits.microphone import read_blocks
 from digits.recognizer import PRETRAINED, Recognizer
+from digits.screen import Heard
 from digits.segmenter import Segmenter
 from experiments.compare import mean_std
 
@@ -32,13 +35,11 @@ PAUSE_S = (0.6, 1.4)
 SHORT_GAP_S = 0.15  # of connected digits, three a group
 SNRS_DB = (20, 10, 5)
 QUIET_DB = 50  # a quiet room's SNR
-OTHER_WORDS = """
-yes no on off up down left right stop go hello thanks please music light door water paper window table house tree bird cat dog happy
-sheila marvin follow learn visual backward forward bed wow the and because would people number letter again answer morning evening
-monday sunday winter summer apple orange banana pepper salt coffee sugar bottle kitchen garden street city river mountain doctor
-teacher student computer keyboard telephone television radio picture family mother father sister brother friend yellow purple silver
-circle corner simple open close begin finish hundred dozen double
-"""
+MIXTURES = 9  # times that the noises are heard again, each with another one
+TEST_WORDS = Path(__file__).parent / "live" / "test_words.txt"
+THRESHOLDS = (*numpy.linspace(0.02, 0.98, 49).round(2).tolist(), 0.99, 0.995, 0.999)
+
+Word = tuple[Waveform, int | None]  # and its digit, None for another word
 
 
 @dataclass(frozen=True)
@@ -46,16 +47,21 @@ class Stream:
     """Sound at 48 kHz and what is said in it: (start, end) in seconds and the digit, None for another word."""
 
     name: str
-    waveform: Tensor
+    waveform: Waveform
     spoken: list[tuple[float, float, int | None]]
+
+    @property
+    def hours(self) -> float:
+        return len(self.waveform) / RATE / 3600
 
 
 @dataclass(frozen=True)
 class Score:
-    """What became of a stream; every field but the first three counts events."""
+    """What became of a stream at a threshold; every field from ``spoken`` to ``taken_for_digits`` counts events."""
 
     model: str
     stream: str
+    threshold: float
     hours: float
     spoken: int
     right: int  # accepted, and the digit
@@ -70,32 +76,45 @@ class Score:
 
 
 def words_in_noise(
-    name: str, clips: Sequence[tuple[Tensor, int | None]], noise: Tensor | None, snr_db: float, seed: int, group: int = 1
+    name: str,
+    words: Sequence[Word],
+    noise: numpy.ndarray | None,
+    snr_db: float,
+    seed: int,
+    group: int = 1,
+    gap_s: float = SHORT_GAP_S,
 ) -> Stream:
     """Words with pauses over a background ``snr_db`` below their mean power, both below 4 kHz; in groups with short gaps."""
     random = numpy.random.default_rng(seed)
-    parts, spoken, position = [torch.zeros(RATE)], [], RATE
-    for index, (word, digit) in enumerate(clips):
+    parts, spoken, position = [_silence(1.0)], [], RATE
+    for index, (word, digit) in enumerate(words):
         spoken.append((position / RATE, (position + len(word)) / RATE, digit))
-        gap = SHORT_GAP_S if (index + 1) % group else random.uniform(*PAUSE_S)
-        parts += [0.1 * word / word.square().mean().sqrt(), torch.zeros(round(gap * RATE))]
-        position += len(word) + round(gap * RATE)
-    waveform = torch.cat(parts)
-    background = (
-        torch.from_numpy(random.standard_normal(len(waveform))).float()
-        if noise is None
-        else noise.repeat(1 + len(waveform) // len(noise))[: len(waveform)]
-    )
-    speech = conditions.band_power(torch.cat(parts[1::2]), RATE)
-    gain = (speech / conditions.band_power(background, RATE) * 10 ** (-snr_db / 10)).sqrt()
+        gap = _silence(gap_s if (index + 1) % group else random.uniform(*PAUSE_S))
+        parts += [0.1 * word / numpy.sqrt(numpy.mean(word**2)), gap]
+        position += len(word) + len(gap)
+    waveform = numpy.concatenate(parts)
+    background = random.standard_normal(len(waveform)) if noise is None else numpy.resize(noise, len(waveform))
+    gain = numpy.sqrt(_power(numpy.concatenate(parts[1::2])) / _power(background) * 10 ** (-snr_db / 10))
     mixed = waveform + gain * background
-    return Stream(name, mixed / mixed.abs().max().clamp_min(1.0), spoken)
+    return Stream(name, (mixed / max(1.0, numpy.abs(mixed).max())).astype(numpy.float32), spoken)
 
 
-def score(model: str, recognizer: Recognizer, stream: Stream, denoise: bool) -> Score:
-    """Feed a stream in blocks of 10 ms; what is heard belongs to the word that it overlaps most."""
+def _silence(seconds: float) -> Waveform:
+    return numpy.zeros(round(seconds * RATE), dtype=numpy.float32)
+
+
+def _power(waveform: numpy.ndarray) -> float:
+    return float(conditions.band_power(torch.from_numpy(waveform), RATE))
+
+
+def hear(recognizer: Recognizer, stream: Stream, denoise: bool = False) -> list[Heard]:
+    """Feed a stream in blocks of 10 ms."""
     listener = Listener(Segmenter(RATE), recognizer, denoise)
-    events = [event for block in read_blocks(stream.waveform, RATE // 100) for event in listener.hear(block)] + listener.finish()
+    return [event for block in read_blocks(stream.waveform, RATE // 100) for event in listener.hear(block)] + listener.finish()
+
+
+def score(model: str, stream: Stream, events: Sequence[Heard], threshold: float) -> Score:
+    """What is heard belongs to the word that it overlaps most; accepted is what reaches the threshold."""
     of_word: dict[int, list[Heard]] = {index: [] for index in range(len(stream.spoken))}
     false = 0
     for event in events:
@@ -104,30 +123,23 @@ def score(model: str, recognizer: Recognizer, stream: Stream, denoise: bool) -> 
         if overlaps[best] > 0:
             of_word[best].append(event)
         else:
-            false += event.accepted
+            false += _accepted(event, threshold)
     counts = dict.fromkeys(("right", "wrong", "refused", "missed", "taken_for_digits"), 0)
     for index, (_, _, digit) in enumerate(stream.spoken):
-        accepted = [event for event in of_word[index] if event.accepted]
+        accepted = [event for event in of_word[index] if _accepted(event, threshold)]
         if digit is None:
             counts["taken_for_digits"] += bool(accepted)
             continue
         false += max(0, len(accepted) - 1)
-        kind = (
-            "right"
-            if accepted and accepted[0].digit == digit
-            else "wrong"
-            if accepted
-            else "refused"
-            if of_word[index]
-            else "missed"
-        )
-        counts[kind] += 1
+        of_heard = "refused" if of_word[index] else "missed"
+        counts[("right" if accepted[0].digit == digit else "wrong") if accepted else of_heard] += 1
     digits = sum(digit is not None for *_, digit in stream.spoken)
     judged = [event for event in events if event.digit is not None]
     return Score(
         model=model,
-        stream=stream.name + (", denoised" if denoise else ""),
-        hours=len(stream.waveform) / RATE / 3600,
+        stream=stream.name,
+        threshold=threshold,
+        hours=stream.hours,
         spoken=digits,
         false=false,
         other_words=len(stream.spoken) - digits,
@@ -137,44 +149,63 @@ def score(model: str, recognizer: Recognizer, stream: Stream, denoise: bool) -> 
     )
 
 
-def load(clips: Sequence[Clip]) -> list[tuple[Tensor, int | None]]:
+def _accepted(event: Heard, threshold: float) -> bool:
+    return event.probability is not None and event.probability >= threshold
+
+
+def load(clips: Sequence[Clip]) -> list[Word]:
     return [(audio.resample(*audio.read(clip.path), RATE), clip.digit) for clip in clips]
 
 
-def other_words() -> list[tuple[Tensor, int | None]]:
-    """Words that are not digits, by synthetic voices in turn."""
-    synthesizer = espeak.Synthesizer()
-    voices = espeak.RECIPES["espeak"].voices
-    found: list[tuple[Tensor, int | None]] = []
-    with tempfile.TemporaryDirectory() as folder:
-        for index, word in enumerate(2 * OTHER_WORDS.split()):
-            samples = synthesizer.say(word, voices[index % len(voices)], 150, 50)
-            path = Path(folder) / f"{index}.wav"
-            soundfile.write(path, numpy.frombuffer(samples, dtype="<i2"), espeak.SAMPLE_RATE)
-            found.append((audio.resample(*audio.read(path), RATE), None))
+def synthetic_words() -> list[Word]:
+    """The test words, which no training has heard, each by two of the voices."""
+    synthesizer, voices = espeak.Synthesizer(), espeak.RECIPES["espeak"].voices
+    found: list[Word] = []
+    for index, word in enumerate(2 * TEST_WORDS.read_text().split()):
+        samples = numpy.frombuffer(synthesizer.say(word, voices[index % len(voices)], 150, 50), dtype="<i2")
+        found.append((audio.resample((samples / 32768).astype(numpy.float32), espeak.SAMPLE_RATE, RATE), None))
     return found
 
 
-def noises(folder: Path) -> list[Tensor]:
+def recordings(folder: Path) -> list[Waveform]:
     """All recordings below a folder, each at the same power below 4 kHz: -40 dB re full scale."""
-    recordings = [audio.resample(*audio.read(path), RATE) for path in audio.find_files(folder)]
-    return [0.01 * noise / conditions.band_power(noise, RATE).sqrt() for noise in recordings]
+    found = [audio.resample(*audio.read(path), RATE) for path in audio.find_files(folder)]
+    return [(0.01 / numpy.sqrt(_power(sound)) * sound).astype(numpy.float32) for sound in found]
 
 
-def streams(noise: Tensor, strangers: Path | None) -> Iterator[Stream]:
+def mixtures(noises: Sequence[Waveform]) -> Waveform:
+    """Each noise alone, then :data:`MIXTURES` times with another one, up to 20 dB weaker, from a random moment on."""
+    random, mixed = numpy.random.default_rng(0), list(noises)
+    for _ in range(MIXTURES):
+        for noise in noises:
+            other = noises[int(random.integers(len(noises)))]
+            weaker = 10 ** (-random.uniform(0, 20) / 20) * numpy.resize(numpy.roll(other, random.integers(len(other))), len(noise))
+            mixed.append((noise + weaker).astype(numpy.float32))
+    return numpy.concatenate(mixed)
+
+
+def streams(noises: Sequence[Waveform], strangers: Path | None, words: Path | None, speech: Path | None) -> Iterator[Stream]:
     takes = [clip for clip in fsdd.load().clips if clip.take < 5]
-    order = numpy.random.default_rng(0).permutation(len(takes))
-    spoken = load([takes[i] for i in order])
+    spoken = load([takes[i] for i in numpy.random.default_rng(0).permutation(len(takes))])
     sources = [("FSDD", spoken)]
     if strangers:
         sources.append(("strangers", load(read_folder(strangers, "strangers").clips)))
-    for source, words in sources:
-        yield words_in_noise(f"{source}, quiet", words, None, QUIET_DB, 1)
+    background = numpy.concatenate(noises)
+    for source, said in sources:
+        yield words_in_noise(f"{source}, quiet", said, None, QUIET_DB, 1)
         for snr_db in SNRS_DB:
-            yield words_in_noise(f"{source}, {snr_db} dB", words, noise.roll(snr_db * RATE), snr_db, 1)
+            yield words_in_noise(f"{source}, {snr_db} dB", said, numpy.roll(background, snr_db * RATE), snr_db, 1)
     yield words_in_noise("FSDD, groups of three, gaps of 150 ms", spoken, None, QUIET_DB, 1, group=3)
-    yield words_in_noise("other words, quiet", other_words(), None, QUIET_DB, 1)
-    yield Stream("noise alone", noise, [])
+    yield words_in_noise("FSDD, groups of three, no gaps", spoken, None, QUIET_DB, 1, group=3, gap_s=0.0)
+    yield words_in_noise("other words, espeak", synthetic_words(), None, QUIET_DB, 1)
+    if words:
+        others: list[Word] = [(sound, None) for sound in recordings(words)]
+        yield words_in_noise("other words, another voice", others, None, QUIET_DB, 1)
+    if speech:
+        read = numpy.concatenate(recordings(speech))
+        room = 0.01 * 10 ** (-QUIET_DB / 20) * numpy.random.default_rng(0).standard_normal(len(read))
+        yield Stream("other speech", (read + room).astype(numpy.float32), [])
+    yield Stream("noise", mixtures(noises), [])
 
 
 def table(scores: Sequence[Score]) -> str:
@@ -199,30 +230,80 @@ def _percent(values: Sequence[float]) -> str:
     return f"{100 * mean:.1f}" + (f" ± {100 * std:.1f}" if len(values) > 1 else "")
 
 
+def plot_trade_off(scores: Sequence[Score], chosen: float, path: Path) -> None:
+    """Detection error trade-off: digits lost against other sounds accepted, over the thresholds; the chosen one as a dot."""
+
+    def mean(stream: str, threshold: float, value: str) -> float:
+        own = [score for score in scores if score.stream == stream and score.threshold == threshold]
+        return statistics.fmean(
+            {
+                "lost": 100 * (1 - score.right / max(1, score.spoken)),
+                "words": 100 * score.taken_for_digits / max(1, score.other_words),
+                "false": score.false / score.hours,
+            }[value]
+            for score in own
+        )
+
+    names = list(dict.fromkeys(score.stream for score in scores))
+    thresholds = sorted({score.threshold for score in scores})
+    panels = [("words", "other words accepted, %", [n for n in names if n.startswith("other words")])]
+    panels.append(("false", "false digits an hour", [n for n in names if n in ("noise", "other speech")]))
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4.2), sharey=True, layout="constrained")
+    for axis, (value, label, others) in zip(axes, panels, strict=True):
+        for other in others:
+            for digits in ("FSDD, quiet", "FSDD, 10 dB"):
+                points = [(mean(other, t, value), mean(digits, t, "lost")) for t in thresholds]
+                (line,) = axis.plot(*zip(*points, strict=True), label=f"{digits} / {other}")
+                axis.plot(mean(other, chosen, value), mean(digits, chosen, "lost"), "o", color=line.get_color())
+        axis.set(xlabel=label, xscale="symlog", yscale="log")
+        axis.grid(alpha=0.3, which="both")
+        axis.legend(fontsize=8)
+    axes[0].set_xscale("log")
+    axes[0].set_ylabel("digits not found and right, %")
+    axes[0].yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+    axes[0].xaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def write(scores: Sequence[Score], path: Path) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(Score)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(asdict(one) for one in scores)
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="What the microphone's loop finds in streams.")
     parser.add_argument("models", nargs="+", metavar="MODEL", help="checkpoints of the official split")
     parser.add_argument("--noises", type=Path, required=True, help="folder of recorded noises")
     parser.add_argument("--strangers", type=Path, help="folder of other people's digits, {digit}_{speaker}_{n}.wav")
+    parser.add_argument("--words", type=Path, help="folder of recordings of one word each, none of them a digit")
+    parser.add_argument("--speech", type=Path, help="folder of recordings of speech without digits")
     parser.add_argument("--out", type=Path, required=True, help="where to write")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    calibration = Recognizer.load(PRETRAINED).calibration
-    recognizers = [Recognizer.load(model) for model in options.models]
-    scores = []
-    for stream in streams(torch.cat(noises(options.noises)), options.strangers):
-        for model, recognizer in zip(options.models, recognizers, strict=True):
-            if Path(model).suffix == ".ckpt":
-                recognizer.calibration = calibration
-            for denoise in (False, True):
-                scores.append(score(model, recognizer, stream, denoise))
+    calibration = weights.load(PRETRAINED).calibration
+    models = {model: replace(weights.load(model), calibration=calibration).recognizer() for model in options.models}
+    scores, trade_off = [], []
+    for stream in streams(recordings(options.noises), options.strangers, options.words, options.speech):
+        for model, recognizer in models.items():
+            events = hear(recognizer, stream)
+            scores.append(score(model, stream, events, calibration.threshold))
+            trade_off += [score(model, stream, events, threshold) for threshold in (*THRESHOLDS, calibration.threshold)]
+            if stream.name.startswith(("FSDD", "strangers")) and "groups" not in stream.name:
+                cleaned = replace(stream, name=f"{stream.name}, denoised")
+                scores.append(score(model, cleaned, hear(recognizer, stream, denoise=True), calibration.threshold))
+        print(table([one for one in scores if one.stream.startswith(stream.name)]), flush=True)
     options.out.mkdir(parents=True, exist_ok=True)
-    with (options.out / "results.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Score)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(asdict(one) for one in scores)
-    (options.out / "report.md").write_text(f"{table(scores)}\n")
-    print(table(scores))
+    write(scores, options.out / "results.csv")
+    write(trade_off, options.out / "thresholds.csv")
+    plot_trade_off(trade_off, calibration.threshold, options.out / "trade_off.png")
+    latency, computing = (statistics.median(getattr(one, name) for one in scores) for name in ("latency_ms", "computing_ms"))
+    medians = f"latency {latency:.0f} ms, computing {computing:.1f} ms (medians)"
+    text = f"{table(scores)}\n\nThreshold {calibration.threshold}; {medians}.\n"
+    (options.out / "report.md").write_text(text)
+    print(text)
     return 0
 
 

@@ -10,14 +10,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from torch import Tensor
-
 from digits import audio, corpus, espeak, results
 from digits.corpus import Clip
 from digits.recognizer import Recognizer
 from experiments.compare import mean_std, wilson
 
-Recording = tuple[Clip, Tensor, int]
+Recording = tuple[Clip, audio.Waveform, int]
 MISREAD = "native_8k, fed 48 kHz as if it were 8 kHz"
 
 

@@ -22,6 +22,14 @@ def test_the_temperature_that_was_put_in_is_found(temperature: float) -> None:
     assert calibration.fit_temperature(temperature * logits, labels) == pytest.approx(temperature, rel=0.03)
 
 
+def test_what_the_digits_probabilities_lack_to_one_is_no_digit() -> None:
+    logits = torch.randn(50, 11, generator=torch.Generator().manual_seed(0))
+    probabilities = calibration.probabilities(logits, 0.5)
+    assert probabilities.shape == (50, 10)
+    torch.testing.assert_close(1 - probabilities.sum(dim=1), (2 * logits).softmax(dim=1)[:, 10])
+    torch.testing.assert_close(calibration.probabilities(logits[:, :10]), logits[:, :10].softmax(dim=1))
+
+
 def test_calibration_error_is_nothing_for_honest_and_grows_for_sharpened_probabilities() -> None:
     logits, labels = honest()
     assert calibration.expected_calibration_error(logits.softmax(dim=1), labels) < 0.01

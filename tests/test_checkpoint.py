@@ -8,7 +8,7 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule
 
-from digits import checkpoint
+from digits import checkpoint, results
 from digits.classifier import DigitClassifier
 from digits.data import DigitsDataModule
 
@@ -99,26 +99,26 @@ def add_run(
 
 def test_best_is_preferred_experiment_then_accuracy_then_newest(tmp_path: Path) -> None:
     prefer = ["robust", "baseline"]
-    assert checkpoint.find_best(tmp_path, prefer) is None
+    assert results.find_best(tmp_path, prefer) is None
     other = add_run(tmp_path / "0", "over_augmented", 1.0, 0)
-    assert checkpoint.find_best(tmp_path, prefer) == other
+    assert results.find_best(tmp_path, prefer) == other
     baseline = add_run(tmp_path / "1", "baseline", 0.999, 0)
-    assert checkpoint.find_best(tmp_path, prefer) == baseline
+    assert results.find_best(tmp_path, prefer) == baseline
     add_run(tmp_path / "deep/er/2", "robust", 0.98, 0)
     older = add_run(tmp_path / "deep/er/3", "robust", 0.99, 100)
-    assert checkpoint.find_best(tmp_path, prefer) == older
+    assert results.find_best(tmp_path, prefer) == older
     newer = add_run(tmp_path / "deep/er/4", "robust", 0.99, 50)
     add_run(tmp_path / "5", "robust", 1.0, 0, finished=False)
     add_run(tmp_path / "6", "robust", None, 0)
     add_run(tmp_path / "7", "robust", 1.0, 0, complete=False)
-    assert checkpoint.find_best(tmp_path, prefer) == newer
-    assert checkpoint.find_best(tmp_path, ["baseline"]) == baseline
+    assert results.find_best(tmp_path, prefer) == newer
+    assert results.find_best(tmp_path, ["baseline"]) == baseline
     synthetic = add_run(tmp_path / "8", "robust", 1.0, 0).with_name("metrics.json")
     synthetic.write_text(json.dumps(json.loads(synthetic.read_text()) | {"trained_on": "espeak"}))
-    assert checkpoint.find_best(tmp_path, prefer) == newer
+    assert results.find_best(tmp_path, prefer) == newer
     all_heard = add_run(tmp_path / "9", "robust", 1.0, 0).with_name("metrics.json")
     all_heard.write_text(json.dumps(json.loads(all_heard.read_text()) | {"split": "all"}))
-    assert checkpoint.find_best(tmp_path, prefer) == newer
+    assert results.find_best(tmp_path, prefer) == newer
     (tmp_path / "1" / "metrics.json").write_text("{}")
     with pytest.raises(ValueError, match=r"1/metrics\.json: not a run's"):
-        checkpoint.find_best(tmp_path, prefer)
+        results.find_best(tmp_path, prefer)

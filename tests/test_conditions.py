@@ -27,7 +27,7 @@ def sine(hz: float, seconds: float = 1.0) -> torch.Tensor:
 
 
 def word(digit: int = 3) -> torch.Tensor:
-    return audio.resample(torch.from_numpy(spoken(digit, 0, 0)), 8000, RATE)
+    return torch.from_numpy(audio.resample(spoken(digit, 0, 0), 8000, RATE))
 
 
 def corrupt(waveform: torch.Tensor, effect: str, key: str = "x", **arguments: Any) -> torch.Tensor:
@@ -231,7 +231,16 @@ def test_every_condition_of_the_battery_works_on_a_word_and_is_the_same_each_tim
     battery = OmegaConf.to_container(compose_config("conditions=battery", "name=x", "run_dir=x").conditions)
     assert isinstance(battery, dict)
     used = {effect for effects in battery.values() for effect in effects}
-    assert set(conditions.EFFECTS) - used == {"recorded_noise", "recorded_room", "speed", "voice"}
+    assert set(conditions.EFFECTS) - used == {
+        "recorded_noise",
+        "recorded_room",
+        "speed",
+        "voice",
+        "fragment",
+        "pair",
+        "bursts",
+        "tones",
+    }
     voices = [word(digit) for digit in range(10)]
     for name, effects in battery.items():
         first, again, other = (conditions.apply(word(), RATE, effects, key, voices) for key in ("a", "a", "b"))

@@ -1,4 +1,5 @@
 import hashlib
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -37,9 +38,32 @@ def test_every_voice_says_every_digit(tmp_path: Path) -> None:
         assert 0.15 < len(audio.trim(waveform, sample_rate)) / sample_rate < 1.2
 
 
+def test_other_words_are_said_by_every_voice_and_none_of_them_is_a_digit(tmp_path: Path) -> None:
+    recipe = espeak.Recipe(espeak.RECIPES["espeak"].voices[:2], takes=30, others=espeak.OTHER_WORDS)
+    texts = [text for _, text in espeak._texts(recipe, random.Random(0))]
+    words = [word for text in texts for word in text.split()]
+    assert len(texts) == 30
+    assert 30 < len(words) < 60  # some are pairs
+    assert 3 < len(set(words) - set(espeak.OTHER_WORDS)) < 20  # some do not exist
+    assert not {*words, *espeak.OTHER_WORDS} & {*espeak.WORDS, "oh", "won", "too", "to", "for", "ate"}
+    training, validation = (set(espeak.RECIPES[name].others) for name in ("espeak-words", "espeak-words-validation"))
+    assert len(training) > 300
+    assert len(validation) > 50
+    assert not training & validation
+
+
+def test_other_words_are_labelled_as_no_digit_and_refused_where_digits_are_expected(tmp_path: Path) -> None:
+    clip = tmp_path / "none_ann_3.wav"
+    clip.touch()
+    (found,) = corpus.read_folder(tmp_path, "words", others=True).clips
+    assert (found.digit, found.speaker, found.take) == (corpus.NO_DIGIT, "ann", 3)
+    with pytest.raises(ValueError, match=r"none_ann_3\.wav: a recording's name must be"):
+        corpus.read_folder(tmp_path, "words")
+
+
 def test_missing_engine_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     import importlib.util
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"pip install 'digits\[espeak\]'"):
+    with pytest.raises(ValueError, match=r"pip install '\.\[espeak\]'"):
         espeak.load()

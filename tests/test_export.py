@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy
@@ -9,7 +10,7 @@ import pytest
 import torch
 from conftest import compose_config
 
-from digits import audio, export
+from digits import audio, export, weights
 from digits.calibration import Calibration
 from digits.recognizer import Recognizer
 
@@ -19,7 +20,7 @@ REPOSITORY = Path(__file__).parent.parent
 @pytest.fixture(scope="module")
 def exported(plain_model: Path) -> Path:
     path = plain_model.with_suffix(".onnx")
-    path.write_bytes(export.export(Recognizer.load(plain_model), plain_model.name))
+    path.write_bytes(export.export(weights.load(plain_model), plain_model.name))
     return path
 
 
@@ -77,11 +78,8 @@ def test_from_the_shell(plain_model: Path, tiny_corpus: Path, tmp_path: Path) ->
 def test_a_file_that_answers_otherwise_is_not_written(
     plain_model: Path, tiny_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def another(recognizer: Recognizer, origin: str) -> bytes:
-        recognizer.calibration = Calibration(3.0, 0.4)
-        content = original(recognizer, origin)
-        recognizer.calibration = Calibration(1.5, 0.4)
-        return content
+    def another(trained: weights.Trained, origin: str) -> bytes:
+        return original(replace(trained, calibration=Calibration(3.0, 0.4)), origin)
 
     original = export.export
     monkeypatch.setattr(export, "export", another)

@@ -12,9 +12,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy
 import pytest
 import soundfile
-import torch
 from conftest import compose_config, require, spoken
 from rich.console import Console
 
@@ -32,13 +32,13 @@ RATE = 48_000
 
 def sequence(path: Path, digits: list[int], gap_s: float = 0.6) -> Path:
     """A recording of several words of the tiny corpus's kind, at 48 kHz with a faint noise floor."""
-    parts = [torch.zeros(RATE)]
+    parts: list[numpy.ndarray] = [numpy.zeros(RATE)]
     for digit in digits:
-        word = audio.resample(torch.from_numpy(spoken(digit, 0, 50)), 8000, RATE)
-        parts += [word, torch.zeros(round(gap_s * RATE))]
-    sound = torch.cat(parts)
-    sound += 2e-4 * torch.randn(len(sound), generator=torch.Generator().manual_seed(0))
-    soundfile.write(path, sound.numpy(), RATE, subtype="PCM_16")
+        word = audio.resample(spoken(digit, 0, 50), 8000, RATE)
+        parts += [word, numpy.zeros(round(gap_s * RATE))]
+    sound = numpy.concatenate(parts)
+    sound += 2e-4 * numpy.random.default_rng(0).standard_normal(len(sound))
+    soundfile.write(path, sound, RATE, subtype="PCM_16")
     return path
 
 
@@ -108,8 +108,8 @@ def test_seconds_ends_the_stream(tiny_checkpoint: Path, tmp_path: Path) -> None:
 def test_ten_hours_lose_nothing_drift_nowhere_and_fill_no_memory(tiny_checkpoint: Path) -> None:
     """A word every ten seconds, replayed as fast as it is computed."""
     rate, hours = 16_000, 10
-    word = audio.resample(torch.from_numpy(spoken(3, 0, 50)), 8000, rate)
-    noise = 2e-4 * torch.randn(10 * rate, generator=torch.Generator().manual_seed(0))
+    word = audio.resample(spoken(3, 0, 50), 8000, rate)
+    noise = (2e-4 * numpy.random.default_rng(0).standard_normal(10 * rate)).astype(numpy.float32)
     noise[5 * rate : 5 * rate + len(word)] += word
     blocks = (block for _ in range(360 * hours) for block in noise.reshape(-1, rate // 10))
     listener = Listener(Segmenter(rate), Recognizer.load(tiny_checkpoint))
@@ -127,7 +127,7 @@ def test_ten_hours_lose_nothing_drift_nowhere_and_fill_no_memory(tiny_checkpoint
 
 def test_zeros_are_warned_of_once(tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     listener = Listener(Segmenter(RATE), Recognizer.load(tiny_checkpoint))
-    blocks = microphone.read_blocks(torch.zeros(10 * RATE), 480)
+    blocks = microphone.read_blocks(numpy.zeros(10 * RATE, dtype=numpy.float32), 480)
     assert list(listen(blocks, listener, Lines())) == []
     assert capsys.readouterr().err.count("delivers only zeros") == 1
 
@@ -176,17 +176,27 @@ def test_unknown_output_is_refused() -> None:
 
 
 def test_refused_sounds_say_why(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    click = torch.zeros(RATE)
+    click = numpy.zeros(RATE)
     click[RATE // 2] = 1.0
-    noise = 2e-4 * torch.randn(8 * RATE, generator=torch.Generator().manual_seed(0))
+    noise = 2e-4 * numpy.random.default_rng(0).standard_normal(8 * RATE)
     noise[RATE : 2 * RATE] += click
-    noise[3 * RATE : 6 * RATE] += 0.1 * torch.sin(torch.arange(3 * RATE) * 0.05)
-    soundfile.write(tmp_path / "sounds.wav", noise.numpy(), RATE)
+    noise[3 * RATE : 6 * RATE] += 0.1 * numpy.sin(numpy.arange(3 * RATE) * 0.05)
+    soundfile.write(tmp_path / "sounds.wav", noise, RATE)
     events = replay(tmp_path / "sounds.wav", tiny_checkpoint)
     assert [(event["reason"], event["digit"], event["accepted"]) for event in events] == [
         ("too short", None, False),
         ("too long", None, False),
     ]
+
+
+@pytest.mark.parametrize(("lacking", "reason"), [(0.1, "not sure"), (0.6, "no digit")])
+def test_a_sound_that_is_no_digit_is_told_from_one_that_is_not_sure(lacking: float, reason: str) -> None:
+    probabilities = numpy.array([[0.5 - lacking / 2, 0.5 - lacking / 2, *[0.0] * 8]], dtype=numpy.float32)
+    recognizer = Recognizer(audio.WordWindow(), lambda windows: probabilities, threshold=0.9)
+    noise = 1e-3 * numpy.random.default_rng(0).standard_normal(2 * RATE)
+    noise[RATE : RATE + RATE // 3] += 0.1 * numpy.sin(numpy.arange(RATE // 3) * 0.1)
+    (event,) = Listener(Segmenter(RATE), recognizer).hear(noise.astype(numpy.float32))
+    assert (event.digit, event.accepted, event.reason) == (0, False, reason)
 
 
 def test_what_was_heard_can_be_recorded_as_a_corpus(tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -350,13 +360,13 @@ def test_hears_fsdd_s_digits_through_a_real_capture_stream(tmp_path: Path, sound
     speakers = ["george", "jackson", "lucas", "nicolas", "theo", "yweweler"]
     words = list(range(10))
     chosen.shuffle(words)
-    parts = [torch.zeros(2 * RATE)]
+    parts: list[numpy.ndarray] = [numpy.zeros(2 * RATE)]
     for word in words:
         clip = audio.read(recordings / f"{word}_{chosen.choice(speakers)}_{chosen.randrange(5)}.wav")
-        parts += [audio.resample(*clip, RATE), torch.zeros(round(0.7 * RATE))]
-    sound = torch.cat(parts)
-    sound += 5e-4 * torch.randn(len(sound), generator=torch.Generator().manual_seed(0))  # no room is as silent as zeros
-    soundfile.write(tmp_path / "words.wav", sound.numpy(), RATE, subtype="PCM_16")
+        parts += [audio.resample(*clip, RATE), numpy.zeros(round(0.7 * RATE))]
+    sound = numpy.concatenate(parts)
+    sound += 5e-4 * numpy.random.default_rng(0).standard_normal(len(sound))  # no room is as silent as zeros
+    soundfile.write(tmp_path / "words.wav", sound, RATE, subtype="PCM_16")
 
     process = start_mic("pretrained", sound_server.environment, "output=jsonl")
     sound_server.wait_for_listener()

@@ -20,6 +20,14 @@ def test_residual_network_fits_any_number_of_bands(n_mels: int) -> None:
 
 
 @pytest.mark.parametrize("kind", [DigitCNN, DigitResNet])
+def test_one_output_more_knows_other_sounds(kind: type[torch.nn.Module]) -> None:
+    assert kind(n_outputs=11).eval()(torch.randn(3, 1, 40, 101)).shape == (3, 11)
+    for n_outputs in (9, 12):
+        with pytest.raises(ValueError, match=rf"model\.n_outputs must be 10, or 11 with one for no digit, got {n_outputs}"):
+            kind(n_outputs=n_outputs)
+
+
+@pytest.mark.parametrize("kind", [DigitCNN, DigitResNet])
 def test_gain_of_the_recording_does_not_matter(kind: type[torch.nn.Module]) -> None:
     network, log_mel = kind().eval(), 10 * torch.randn(4, 1, 40, 101)
     torch.testing.assert_close(network(log_mel), network(log_mel - 25), atol=1e-3, rtol=0)

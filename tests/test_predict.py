@@ -3,6 +3,7 @@ import io
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy
@@ -10,9 +11,10 @@ import pytest
 import soundfile
 import torch
 from conftest import spoken
+from numpy.typing import ArrayLike
 from scipy.signal import resample_poly
 
-from digits import audio, data, predict
+from digits import audio, data, predict, weights
 from digits.corpus import read_folder
 from digits.recognizer import Recognizer, denoise
 
@@ -89,16 +91,39 @@ def test_without_a_run_the_pretrained_model_answers_and_is_named(tmp_path: Path,
     assert done.stderr.startswith("model: pretrained")
 
 
+def test_the_pretrained_model_needs_neither_torch_nor_lightning(tmp_path: Path, tiny_corpus: Path) -> None:
+    clip = tiny_corpus / "5_bob_1.wav"
+    heavy = ["torch", "torchaudio", "lightning", "torchmetrics", "tensorboard", "scipy", "sklearn", "matplotlib", "platformdirs"]
+    programs = {
+        "predict": f"predict.main(['--ckpt-path=pretrained', {str(clip)!r}])",
+        "mic": f"sys.argv[1:] = ['input={clip}', 'ckpt_path=pretrained']; mic.main()",
+    }
+    for program, call in programs.items():
+        code = f"import sys; sys.modules.update(dict.fromkeys({heavy})); from digits import {program}; {call}"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "pretrained" in done.stderr
+        missing = f"import sys; sys.modules.update(dict.fromkeys({heavy})); from digits import predict; "
+        missing += f"sys.exit(predict.main(['--ckpt-path=x.ckpt', {str(clip)!r}]))"
+    done = subprocess.run([sys.executable, "-c", missing], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "digits.predict: x.ckpt: a checkpoint needs torch: pip install '.[train]'; .onnx files do not\n"
+
+
+@pytest.mark.parametrize("convert", [numpy.float64, numpy.float32, torch.from_numpy, list])
+def test_a_waveform_may_be_any_array(tiny_checkpoint: Path, convert: Callable[[numpy.ndarray], ArrayLike]) -> None:
+    recognizer, clip = Recognizer.load(tiny_checkpoint), spoken(4, 0, 2)
+    assert recognizer(convert(clip), 8000) == recognizer(clip, 8000)
+
+
 def test_denoise_takes_noise_away() -> None:
-    generator = torch.Generator().manual_seed(0)
-    noise = 0.02 * torch.randn(16_000, generator=generator)
-    sound = noise.clone()
-    time = torch.arange(4000) / 16_000
-    sound[6000:10_000] += sum(0.05 * torch.sin(2 * torch.pi * 120 * harmonic * time) for harmonic in range(1, 60))
-    cleaned = denoise(sound, 16_000)
+    sound = (0.02 * numpy.random.default_rng(0).standard_normal(16_000)).astype(numpy.float32)
+    time = numpy.arange(4000) / 16_000
+    sound[6000:10_000] += sum(0.05 * numpy.sin(2 * numpy.pi * 120 * harmonic * time) for harmonic in range(1, 60))
+    cleaned = denoise(sound, 16_000, sound[:5000])
     assert cleaned.shape == sound.shape
-    assert cleaned.dtype == torch.float32
-    before, after = (x[6500:9500].square().mean() / x[:5000].square().mean() for x in (sound, cleaned))
+    assert cleaned.dtype == numpy.float32
+    before, after = ((x[6500:9500] ** 2).mean() / (x[:5000] ** 2).mean() for x in (sound, cleaned))
     assert after > 10 * before  # word over noise
 
 
@@ -108,7 +133,7 @@ def test_cached_test_clips_give_the_recognizer_s_answers(fsdd_checkpoint: Path) 
     clips = [clip for clip in read_folder(Path(os.environ["FSDD_ROOT"]), "fsdd").clips if clip.take < 5]
     log_mel = data.log_mels(clips, {})
     with torch.inference_mode():
-        batch = recognizer.network(log_mel).softmax(dim=1)
+        batch = weights.load(fsdd_checkpoint).network(log_mel).softmax(dim=1)
     right = 0
     for index in range(0, 300, 7):
         prediction = recognizer(*audio.read(clips[index].path))

@@ -8,10 +8,10 @@ import numpy
 import pytest
 import torch
 
-from digits import audio, checkpoint, weights
+from digits import audio, calibration, checkpoint, weights
 from digits.calibration import Calibration
 from digits.corpus import read_folder
-from digits.recognizer import Recognizer
+from digits.recognizer import PRETRAINED_PATH, Recognizer
 
 
 def test_a_plain_file_hears_what_its_checkpoint_does(plain_model: Path, tiny_checkpoint: Path, tiny_corpus: Path) -> None:
@@ -64,7 +64,20 @@ def test_calibration_comes_from_held_out_clips(tiny_checkpoint: Path, tmp_path: 
     assert weights.main([str(tiny_checkpoint), str(tmp_path / "out.npz"), "--held-out", str(tiny_checkpoint.parent)]) == 0
     calibrated = weights.calibrate(logits, labels)
     assert f"temperature {calibrated.temperature}, not sure below {calibrated.threshold}" in capsys.readouterr().out
-    assert weights.read(tmp_path / "out.npz")[2] == calibrated
+    assert weights.read(tmp_path / "out.npz").calibration == calibrated
+
+
+def test_the_threshold_also_keeps_other_words_out() -> None:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(500) % 10
+    logits = torch.randn(500, 11, generator=generator) + 4 * torch.nn.functional.one_hot(labels, 11)
+    others = torch.randn(500, 11, generator=generator) + 2 * torch.nn.functional.one_hot(labels, 11)
+    alone, together = weights.calibrate(logits, labels), weights.calibrate(logits, labels, others)
+    assert alone.temperature == together.temperature
+    accepted = calibration.probabilities(others, together.temperature).amax(dim=1) >= together.threshold
+    assert 0.04 <= accepted.float().mean() <= weights.MAX_FALSE
+    assert together.threshold > alone.threshold
+    assert weights.calibrate(logits, labels, others + 20 * torch.eye(11)[10]) == alone
 
 
 def test_a_part_of_the_clips_does_not_calibrate_and_a_file_says_what_it_is(tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -88,13 +101,14 @@ def test_without_held_out_runs_nothing_is_written(
 
 
 def test_the_pretrained_model_is_the_one_of_its_card() -> None:
-    content = weights.PRETRAINED.read_bytes()
-    assert len(content) <= 1_500_000
-    assert hashlib.sha256(content).hexdigest() in (weights.PRETRAINED.parent / "README.md").read_text()
-    recognizer = Recognizer.load("pretrained")
-    assert sum(parameter.numel() for parameter in recognizer.network.parameters()) <= 300_000
-    assert recognizer.calibration.temperature != 1
-    assert recognizer.calibration.threshold > 0
+    for path in (PRETRAINED_PATH, weights.PLAIN_PRETRAINED_PATH):
+        content = path.read_bytes()
+        assert len(content) <= 1_500_000
+        assert hashlib.sha256(content).hexdigest() in (path.parent / "README.md").read_text()
+    trained = weights.load("pretrained")
+    assert sum(parameter.numel() for parameter in trained.network.parameters()) <= 300_000
+    assert trained.calibration.temperature != 1
+    assert trained.calibration.threshold == Recognizer.load("pretrained").threshold > 0
 
 
 @pytest.mark.fsdd

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Words that are no digits and an hour of speech without digits, by flite's voices: experiments/other_speech.sh FOLDER
+set -euo pipefail
+here="$(cd "$(dirname "$0")" && pwd)"
+voices=(kal awb rms slt)
+mkdir -p "$1/words" "$1/speech"
+n=0
+for word in $(cat "$here/live/test_words.txt") $(cat "$here/live/test_words.txt"); do
+    flite -voice "${voices[n % 4]}" -t "$word" -o "$1/words/$(printf %03d $n)_$word.wav"
+    n=$((n + 1))
+done
+# The text is that of Python's own language reference, which every Python carries.
+python3 - "$1/speech" <<'PYTHON'
+import pathlib, re, sys
+from pydoc_data.topics import topics
+
+text = " ".join(topics[name] for name in sorted(topics))
+sentences = re.split(r"(?<=[.]) ", re.sub(r"[^A-Za-z., ]+", " ", text))
+digits = re.compile(r"\b(zero|one|two|three|four|five|six|seven|eight|nine)\b", re.I)
+spoken = [s for s in sentences if 30 < len(s) < 200 and not digits.search(s)][:1200]
+for voice in range(4):
+    pathlib.Path(sys.argv[1], f"{voice}.txt").write_text(" ".join(spoken[voice::4]))
+PYTHON
+for index in 0 1 2 3; do
+    flite -voice "${voices[index]}" -f "$1/speech/$index.txt" -o "$1/speech/$index.wav"
+    rm "$1/speech/$index.txt"
+done
