@@ -374,6 +374,7 @@ EFFECTS: dict[str, Callable[..., Tensor]] = {
         tempo,
         voice,
         sounds.fragment,
+        sounds.scramble,
         sounds.pair,
         bursts,
         tones,
