@@ -42,7 +42,8 @@ pretrained: setup ## train the model of digits/pretrained again, with its calibr
 	$(BIN)/python -m digits.train experiment=live data.split=all conditions=clean resume=true hydra.run.dir=outputs/pretrained
 	$(BIN)/python -m digits.train +sweep=loso experiment=live resume=true
 	$(BIN)/python -m digits.weights outputs/pretrained/last.ckpt digits/pretrained/live.npz --held-out outputs/loso/fsdd/live
-	sha256sum digits/pretrained/live.npz
+	$(BIN)/python -m digits.export ckpt_path=digits/pretrained/live.npz out=digits/pretrained/live.onnx
+	sha256sum digits/pretrained/live.npz digits/pretrained/live.onnx
 
 bench: setup ## measure the speed of everything that matters
 	$(BIN)/python experiments/bench.py

@@ -6,12 +6,14 @@ Every figure is a median over repeats on one machine; compare machines by the ra
 import argparse
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +25,21 @@ from hydra.utils import instantiate
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from digits import audio, entry, results, train
+from digits import audio, entry, results, train, weights
 from digits._torchaudio import torchaudio
 from digits.data import CHUNK, DigitsDataModule
 from digits.features import FrontEnd
-from digits.model import DigitCNN, DigitResNet
+from digits.model import DigitCNN
+from digits.recognizer import PRETRAINED, Recognizer
 
 TARGET = 0.9933  # the accuracy whose time is taken, of the official parts
 REPEATS = 3
+ONE_WAV = Path(tempfile.gettempdir()) / "digits_bench.wav"
 START_UPS = {
     "import digits": ["-c", "import digits"],
     "digits.predict --help": ["-m", "digits.predict", "--help"],
+    "digits.predict one.wav": ["-m", "digits.predict", "--ckpt-path=pretrained", str(ONE_WAV)],
+    "digits.mic input=one.wav": ["-m", "digits.mic", "ckpt_path=pretrained", f"input={ONE_WAV}"],
     "digits.mic list_devices=true": ["-m", "digits.mic", "list_devices=true"],
 }
 
@@ -119,38 +125,43 @@ def bench_training(seeds: int, epoch_s: list[float]) -> Iterator[tuple[str, str]
 
 
 def bench_latency(data: DigitsDataModule) -> Iterator[tuple[str, str]]:
+    """Of one recording at a time: as the file is, and at 48 kHz, as a microphone gives it."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    recordings = []
-    for clip in data.test_clips:
-        waveform, sample_rate = audio.read(clip.path)
-        recordings.append(audio.resample(waveform, sample_rate, audio.SAMPLE_RATE))  # as a microphone would give them
-    front_end, networks = FrontEnd(**data.front_end), {"DigitCNN": DigitCNN().eval(), "DigitResNet": DigitResNet().eval()}
-    taken: dict[str, list[float]] = {"front end": [], **{name: [] for name in networks}}
-    with torch.inference_mode():
-        for waveform in [*recordings[:20], *recordings]:
-            started = time.perf_counter()
-            log_mel = front_end([(waveform, audio.SAMPLE_RATE)])
-            taken["front end"].append(time.perf_counter() - started)
-            for name, network in networks.items():
-                started = time.perf_counter()
-                network(log_mel)
-                taken[name].append(time.perf_counter() - started)
-    taken["front end and DigitResNet"] = [sum(pair) for pair in zip(taken["front end"], taken["DigitResNet"], strict=True)]
+    files = [audio.read(clip.path) for clip in data.test_clips]
+    streams = [(audio.resample(*sound, audio.SAMPLE_RATE), audio.SAMPLE_RATE) for sound in files]
+    exported, in_torch = Recognizer.load(PRETRAINED), weights.load(PRETRAINED).recognizer()
+    windows = [exported.window(*sound)[None] for sound in streams]
+    yield "one clip, one thread: pretrained model, 8 kHz", percentiles(lambda sound: exported(*sound), files)
+    yield "one clip, one thread: pretrained model, 48 kHz", percentiles(lambda sound: exported(*sound), streams)
+    yield "of that: trimming and resampling", percentiles(lambda sound: exported.window(*sound), streams)
+    yield "of that: log-mel and network, by onnxruntime", percentiles(exported.model, windows)
+    yield "one clip, one thread: the same model in torch, 48 kHz", percentiles(lambda sound: in_torch(*sound), streams)
     torch.set_num_threads(threads)
-    for part, times in taken.items():
-        p50, p95, p99 = (1000 * numpy.percentile(times[20:], [50, 95, 99])).tolist()
-        yield f"one clip, one thread: {part}", f"p50 {p50:.2f} ms, p95 {p95:.2f} ms, p99 {p99:.2f} ms"
+
+
+def percentiles(function: Callable[[Any], object], arguments: list[Any]) -> str:
+    for argument in arguments[:20]:
+        function(argument)
+    taken = [1000 * seconds(partial(function, argument)) for argument in arguments]
+    p50, p95, p99 = numpy.percentile(taken, [50, 95, 99]).tolist()
+    return f"p50 {p50:.2f} ms, p95 {p95:.2f} ms, p99 {p99:.2f} ms"
 
 
 def bench_start_up() -> Iterator[tuple[str, str]]:
     for name, arguments in START_UPS.items():
+        runs = [start(arguments) for _ in range(6)][1:]
+        taken, memory = (statistics.median(values) for values in zip(*runs, strict=True))
+        yield f"from the shell: {name}", f"{taken:.2f} s, {memory:.0f} MB"
 
-        def start(arguments: list[str] = arguments) -> None:
-            subprocess.run([sys.executable, *arguments], capture_output=True, check=True)
 
-        start()
-        yield f"start-up: {name}", f"{median_seconds(start, 5):.2f} s"
+def start(arguments: list[str]) -> tuple[float, float]:
+    """Seconds that a Python program takes and its largest resident memory, MB."""
+    started = time.perf_counter()
+    process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    assert status == 0, arguments
+    return time.perf_counter() - started, usage.ru_maxrss / 1024
 
 
 class NotebookDataset(Dataset[tuple[Tensor, int]]):
@@ -220,6 +231,7 @@ def measure() -> Iterator[tuple[str, str]]:
     yield from bench_training(REPEATS, epoch_s)
     yield from bench_notebook(data, epoch_s)
     yield from bench_latency(data)
+    shutil.copy(data.test_clips[0].path, ONE_WAV)
     yield from bench_start_up()
 
 
