@@ -131,10 +131,12 @@ def other_words(trained: Trained) -> Tensor | None:
     """Logits of synthetic words that are no digits and that no training hears; None for a network that knows no such sounds."""
     from digits import data, espeak  # here, since reading a file needs neither
 
+    n_outputs = trained.network.head[-1].out_features  # type: ignore[index,union-attr]
+    if n_outputs == N_DIGITS:
+        return None
     log_mel = data.log_mels(espeak.load("espeak-words-validation").clips, trained.front_end.settings)
     with torch.inference_mode():
-        logits = trained.network(log_mel)
-    return logits if logits.shape[1] > N_DIGITS else None
+        return trained.network(log_mel)
 
 
 def calibrate(logits: Tensor, labels: Tensor, others: Tensor | None = None) -> Calibration:
