@@ -94,13 +94,13 @@ class Recognizer:
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         try:
             session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-            metadata = {name: json.loads(text) for name, text in session.get_modelmeta().custom_metadata_map.items()}
-            front_end, threshold = metadata["front_end"], float(metadata["calibration"]["threshold"])
+            metadata = session.get_modelmeta().custom_metadata_map
+            front_end, calibration = json.loads(metadata["front_end"]), json.loads(metadata["calibration"])
             window = WordWindow(**{name: front_end[name] for name in ("sample_rate", "window_s", "trim")})
         except Exception as error:  # onnxruntime has a class of its own for each fault
             name = "the content" if isinstance(model, bytes) else model
             raise ValueError(f"{name}: not a model that digits.export wrote, or damaged") from error
-        return cls(window, lambda windows: session.run(None, {"waveform": windows})[0], threshold)
+        return cls(window, lambda windows: session.run(None, {"waveform": windows})[0], calibration["threshold"])
 
     def __call__(self, waveform: ArrayLike, sample_rate: int) -> Prediction:
         """Recognise the word in a waveform, shape (samples,), at any sample rate.

@@ -44,7 +44,8 @@ def quantize(model: Path, clips: Sequence[Clip], out: Path) -> None:
         weight_type=QuantType.QInt8,
     )
     small = onnx.load(out)
-    small.metadata_props.extend(onnx.load(model).metadata_props)  # which quantising drops
+    del small.metadata_props[:]  # those of the quantiser
+    small.metadata_props.extend(onnx.load(model).metadata_props)
     onnx.save(small, out)
 
 
