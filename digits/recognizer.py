@@ -122,5 +122,5 @@ def denoise(waveform: Waveform, sample_rate: int, noise: Waveform) -> Waveform:
     try:
         import noisereduce
     except ImportError as error:
-        raise ValueError("denoise=true needs noisereduce: pip install '.[live]'") from error
+        raise ValueError("denoise=true needs noisereduce: pip install '.[denoise]'") from error
     return noisereduce.reduce_noise(y=waveform, sr=sample_rate, y_noise=noise, stationary=True).astype(numpy.float32)
