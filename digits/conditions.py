@@ -374,7 +374,6 @@ EFFECTS: dict[str, Callable[..., Tensor]] = {
         tempo,
         voice,
         sounds.fragment,
-        sounds.scramble,
         sounds.pair,
         bursts,
         tones,

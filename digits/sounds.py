@@ -22,16 +22,6 @@ def fragment(waveform: Tensor, scene: "Scene", share: float) -> Tensor:
     return _fade(word[start : start + length], round(0.005 * scene.sample_rate))
 
 
-def scramble(waveform: Tensor, scene: "Scene") -> Tensor:
-    """The word backwards, or its second part before its first: sounds of the same voice and length in an order no digit has."""
-    word = _word(waveform, scene)
-    if scene.uniform(0, 1) < 0.5:
-        return word.flip(0)
-    cut = round(scene.uniform(0.35, 0.65) * len(word))
-    length = round(0.005 * scene.sample_rate)
-    return torch.cat([_fade(word[cut:], length), _fade(word[:cut], length)])
-
-
 def pair(waveform: Tensor, scene: "Scene", gap_s: float) -> Tensor:
     """The word and another recording's after it (:attr:`Scene.voices`), at the same power, ``gap_s`` apart."""
     if not scene.voices:

@@ -231,7 +231,7 @@ def test_every_condition_of_the_battery_works_on_a_word_and_is_the_same_each_tim
     battery = OmegaConf.to_container(compose_config("conditions=battery", "name=x", "run_dir=x").conditions)
     assert isinstance(battery, dict)
     used = {effect for effects in battery.values() for effect in effects}
-    of_training = {"speed", "voice", "fragment", "scramble", "pair", "bursts", "tones"}
+    of_training = {"speed", "voice", "fragment", "pair", "bursts", "tones"}
     assert set(conditions.EFFECTS) - used == {"recorded_noise", "recorded_room"} | of_training
     voices = [word(digit) for digit in range(10)]
     for name, effects in battery.items():

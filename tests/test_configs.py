@@ -16,7 +16,8 @@ SWEEPS = sorted(path.stem for path in Path(entry.CONF, "sweep").glob("*.yaml"))
 def test_every_experiment_runs_through(experiment: str, tiny_corpus: Path, tmp_path: Path) -> None:
     short = ["trainer=smoke", "data.batch_size=10"]
     if experiment == "live":  # as it is but for the voices, which take minutes: tests/test_data.py has some
-        short += ["data.train_sets.synthetic.copies=0", "data.train_sets.air.copies=1"]
+        copies = {"synthetic": 0, "words": 0, "air": 1}
+        short += [f"data.train_sets.{part}.copies={number}" for part, number in copies.items()]
     metrics = train(tiny_run(tiny_corpus, tmp_path / "run", f"experiment={experiment}", *short))
     assert metrics["test/total"] == 100
     assert (tmp_path / "run" / "best.ckpt").is_file()

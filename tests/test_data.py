@@ -2,16 +2,18 @@ import os
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import compose_config, spoken, write_corpus
+from conftest import compose_config, spoken, tiny_run, write_corpus
 from hydra.utils import instantiate
 
-from digits import audio, corpus, data, espeak
+from digits import audio, corpus, data, espeak, results
 from digits.data import DigitsDataModule
 from digits.features import FrontEnd
+from digits.train import train
 
 
 @pytest.fixture
@@ -181,6 +183,33 @@ def test_synthetic_voices_join_the_training_part(
     with_voices = build(tiny_corpus, "+data.train_sets.synthetic={source: espeak-voices, copies: 2}")
     assert len(with_voices.train_set) == len(with_voices.parts.train) + 2 * 20
     assert with_voices.train_set.tensors[1][-40:].tolist() == 2 * [clip.digit for clip in clips]
+
+
+def test_sounds_that_are_no_digits_have_a_label_of_their_own_and_need_an_output(
+    cache: Path, tiny_corpus: Path, tmp_path: Path, clips: list[corpus.Clip], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [replace(clip, digit=corpus.NO_DIGIT) for clip in clips]
+    loaded = {"espeak-words": corpus.Corpus("espeak-words", words), "espeak": corpus.Corpus("espeak", clips)}
+    monkeypatch.setattr(espeak, "load", lambda name="espeak": loaded[name])
+    others = (
+        "+data.train_sets.words={source: espeak-words, copies: 1}",
+        "+data.train_sets.noises={is_digit: false, copies: 1, effects: {bursts: {number: 2}}}",
+        "+data.train_sets.pairs={is_digit: false, copies: 1, effects: {pair: {gap_s: 0}}}",
+    )
+    module = build(tiny_corpus, *others)
+    n_train = len(module.parts.train)
+    labels = module.train_set.tensors[1]
+    assert len(labels) == 20 + 3 * n_train
+    assert labels[:n_train].max() == 9
+    assert (labels[n_train:] == corpus.NO_DIGIT).all()
+    short = ("trainer=smoke", "data.batch_size=10", *others)
+    with pytest.raises(ValueError, match=r"holds sounds that are no digits, which takes model\.n_outputs=11"):
+        train(tiny_run(tiny_corpus, tmp_path / "ten", *short))
+    metrics = train(tiny_run(tiny_corpus, tmp_path / "eleven", *short, "model.n_outputs=11"))
+    assert metrics["test/total"] == 100
+    rows = results.read_predictions(tmp_path / "eleven")
+    assert {len(row["logits"]) for row in rows} == {11}
+    assert {row["predicted"] for row in rows} <= set(range(10))
 
 
 def test_babble_is_other_recordings_and_recorded_noise_is_not_cached(cache: Path, clips: list[corpus.Clip]) -> None:
