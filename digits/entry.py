@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 _CLONED, _INSTALLED = Path(__file__).parent.parent / "conf", Path(__file__).parent / "conf"
 CONF = str(_INSTALLED if _INSTALLED.is_dir() else _CLONED)
@@ -31,4 +31,6 @@ def explain(error: BaseException) -> str:
     """The message of the error at the root, on one line: Hydra wraps what a constructor raises."""
     while isinstance(error, HydraException) and error.__cause__ is not None:
         error = error.__cause__
+    if isinstance(error, ConfigKeyError | ConfigAttributeError) and error.full_key:
+        return f"there is no setting {error.full_key}"
     return " ".join(str(error).split())

@@ -139,6 +139,24 @@ def listen(blocks: Iterable["Waveform"], listener: Listener, shown: Lines, secon
     yield from listener.finish()
 
 
+def check(cfg: DictConfig) -> None:
+    """Refuse settings of a wrong kind.
+
+    Raises:
+        ValueError: names the setting.
+    """
+    numbers = {"block_ms": cfg.block_ms, "seconds": cfg.seconds}
+    numbers |= {f"segmenter.{name}": value for name, value in cfg.segmenter.items()}
+    for name, value in numbers.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value < 0):
+            raise ValueError(f"{name} must be a number, 0 or more, got {value}")
+    for name in ("denoise", "list_devices"):
+        if not isinstance(cfg[name], bool):
+            raise ValueError(f"{name} must be true or false, got {cfg[name]}")
+    if cfg.live not in (True, False, "auto"):
+        raise ValueError(f"live must be true, false or auto, got {cfg.live}")
+
+
 @hydra.main(version_base="1.3", config_path=entry.CONF, config_name="mic")
 def main(cfg: DictConfig) -> None:
     try:
@@ -155,6 +173,7 @@ def hear(cfg: DictConfig) -> None:
     """
     from digits import microphone
 
+    check(cfg)
     if cfg.list_devices:
         print(microphone.describe_devices())
         return

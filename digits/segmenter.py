@@ -69,6 +69,10 @@ class Segmenter:
     ) -> None:
         if release_db > onset_db:
             raise ValueError(f"segmenter.release_db must be at most onset_db = {onset_db}, got {release_db}")
+        if floor_s < audio.LEVEL_HOP_S:
+            raise ValueError(f"segmenter.floor_s must be at least {audio.LEVEL_HOP_S}, got {floor_s}")
+        if max_ms <= min_ms:
+            raise ValueError(f"segmenter.max_ms must be above min_ms = {min_ms}, got {max_ms}")
         self.sample_rate = sample_rate
         if not 0 <= floor_quantile <= 1:
             raise ValueError(f"segmenter.floor_quantile must lie in [0, 1], got {floor_quantile}")

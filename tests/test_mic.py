@@ -21,7 +21,7 @@ from rich.console import Console
 from digits import audio, microphone
 from digits import screen as screens
 from digits.corpus import read_folder
-from digits.mic import Listener, Recorder, listen
+from digits.mic import Listener, Recorder, check, listen
 from digits.recognizer import Recognizer
 from digits.screen import Heard, JsonLines, Lines, LiveView
 from digits.segmenter import Segmenter, Word
@@ -237,7 +237,8 @@ def test_the_config_s_segmenter_is_the_default_one() -> None:
         (["input=/nowhere.wav"], "/nowhere.wav: no such file"),
         (["ckpt_path=/nowhere.ckpt"], "/nowhere.ckpt: no such checkpoint"),
         (["ckpt_path=/nowhere.npz"], "/nowhere.npz: no such model"),
-        (["devise=1"], "devise"),
+        (["devise=1"], "digits.mic: there is no setting devise"),
+        (["segmenter.onset=1"], "digits.mic: there is no setting segmenter.onset"),
     ],
 )
 def test_mistakes_end_in_one_line(arguments: list[str], message: str, tiny_checkpoint: Path) -> None:
@@ -247,6 +248,22 @@ def test_mistakes_end_in_one_line(arguments: list[str], message: str, tiny_check
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert "Error executing job" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("seconds=long", "seconds must be a number, 0 or more, got long"),
+        ("block_ms=-3", "block_ms must be a number, 0 or more, got -3"),
+        ("segmenter.onset_db=true", r"segmenter\.onset_db must be a number, 0 or more, got True"),
+        ("denoise=7", "denoise must be true or false, got 7"),
+        ("live=maybe", "live must be true, false or auto, got maybe"),
+    ],
+)
+def test_settings_of_a_wrong_kind_are_named(setting: str, message: str) -> None:
+    check(compose_config(name="mic"))
+    with pytest.raises(ValueError, match=message):
+        check(compose_config(setting, name="mic"))
 
 
 def test_missing_portaudio_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

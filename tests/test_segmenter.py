@@ -151,7 +151,15 @@ def test_a_word_brings_the_noise_between_the_words() -> None:
     assert 0 < len(first.noise) <= 0.5 * RATE
 
 
-@pytest.mark.parametrize("floor_quantile", [-0.1, 1.1])
-def test_impossible_settings_are_refused(floor_quantile: float) -> None:
-    with pytest.raises(ValueError, match=r"segmenter\.floor_quantile must lie in \[0, 1\]"):
-        Segmenter(RATE, floor_quantile=floor_quantile)
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"floor_quantile": -0.1}, r"segmenter\.floor_quantile must lie in \[0, 1\]"),
+        ({"floor_quantile": 1.1}, r"segmenter\.floor_quantile must lie in \[0, 1\]"),
+        ({"floor_s": 0}, r"segmenter\.floor_s must be at least 0\.01"),
+        ({"max_ms": 50}, r"segmenter\.max_ms must be above min_ms = 80\.0"),
+    ],
+)
+def test_impossible_settings_are_refused(settings: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Segmenter(RATE, **settings)
