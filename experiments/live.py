@@ -1,8 +1,8 @@
 """What the microphone's loop finds in streams: ``python experiments/live.py MODEL... --noises FOLDER --out experiments/live``.
 
 Digits spoken with pauses, in quiet and in recorded noise; noise alone; words that are not digits; other speech. Every stream goes
-block by block through the segmenter and the recogniser of ``digits.mic``. Checkpoints (of the official split) take the calibration
-of the pretrained model, which comes from the same recipe.
+block by block through the segmenter and the recogniser of ``digits.mic``. The models are checkpoints of ``experiment=live``; each
+hears the FSDD clips of its own test part, with the calibration of the pretrained model, which comes from the same recipe.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import matplotlib.pyplot as plt
 import numpy
 import torch
 
-from digits import audio, conditions, espeak, fsdd, weights
+from digits import audio, checkpoint, conditions, corpus, espeak, fsdd, weights
 from digits.audio import Waveform
 from digits.corpus import Clip, read_folder
 from digits.mic import Listener
@@ -36,7 +36,7 @@ SHORT_GAP_S = 0.15  # of connected digits, three a group
 SNRS_DB = (20, 10, 5)
 QUIET_DB = 50  # a quiet room's SNR
 MIXTURES = 9  # times that the noises are heard again, each with another one
-TEST_WORDS = Path(__file__).parent / "live" / "test_words.txt"
+WORDS = {kind: Path(__file__).parent / "live" / f"{kind}_words.txt" for kind in ("other", "near")}
 THRESHOLDS = (*numpy.linspace(0.02, 0.98, 49).round(2).tolist(), 0.99, 0.995, 0.999)
 
 Word = tuple[Waveform, int | None]  # and its digit, None for another word
@@ -157,11 +157,18 @@ def load(clips: Sequence[Clip]) -> list[Word]:
     return [(audio.resample(*audio.read(clip.path), RATE), clip.digit) for clip in clips]
 
 
-def synthetic_words() -> list[Word]:
-    """The test words, which no training has heard, each by two of the voices."""
+def test_clips(model: str) -> list[Clip]:
+    """The FSDD clips that a checkpoint's training left for its test."""
+    settings = checkpoint.read(model)["datamodule_hyper_parameters"]
+    clips = fsdd.load().clips
+    return [clips[i] for i in corpus.divide(clips, settings["split"], settings["fold"], settings["test_speakers"]).test]
+
+
+def synthetic_words(kind: str) -> list[Word]:
+    """Words that no training has heard, each by two of the voices."""
     synthesizer, voices = espeak.Synthesizer(), espeak.RECIPES["espeak"].voices
     found: list[Word] = []
-    for index, word in enumerate(2 * TEST_WORDS.read_text().split()):
+    for index, word in enumerate(2 * WORDS[kind].read_text().split()):
         samples = numpy.frombuffer(synthesizer.say(word, voices[index % len(voices)], 150, 50), dtype="<i2")
         found.append((audio.resample((samples / 32768).astype(numpy.float32), espeak.SAMPLE_RATE, RATE), None))
     return found
@@ -184,27 +191,28 @@ def mixtures(noises: Sequence[Waveform]) -> Waveform:
     return numpy.concatenate(mixed)
 
 
-def streams(noises: Sequence[Waveform], strangers: Path | None, words: Path | None, speech: Path | None) -> Iterator[Stream]:
-    takes = [clip for clip in fsdd.load().clips if clip.take < 5]
-    spoken = load([takes[i] for i in numpy.random.default_rng(0).permutation(len(takes))])
-    sources = [("FSDD", spoken)]
-    if strangers:
-        sources.append(("strangers", load(read_folder(strangers, "strangers").clips)))
-    background = numpy.concatenate(noises)
-    for source, said in sources:
-        yield words_in_noise(f"{source}, quiet", said, None, QUIET_DB, 1)
-        for snr_db in SNRS_DB:
-            yield words_in_noise(f"{source}, {snr_db} dB", said, numpy.roll(background, snr_db * RATE), snr_db, 1)
-    yield words_in_noise("FSDD, groups of three, gaps of 150 ms", spoken, None, QUIET_DB, 1, group=3)
-    yield words_in_noise("FSDD, groups of three, no gaps", spoken, None, QUIET_DB, 1, group=3, gap_s=0.0)
-    yield words_in_noise("other words, espeak", synthetic_words(), None, QUIET_DB, 1)
-    if words:
-        others: list[Word] = [(sound, None) for sound in recordings(words)]
-        yield words_in_noise("other words, another voice", others, None, QUIET_DB, 1)
-    if speech:
-        read = numpy.concatenate(recordings(speech))
+def digit_streams(source: str, words: Sequence[Word], background: Waveform) -> Iterator[Stream]:
+    yield words_in_noise(f"{source}, quiet", words, None, QUIET_DB, 1)
+    for snr_db in SNRS_DB:
+        yield words_in_noise(f"{source}, {snr_db} dB", words, numpy.roll(background, snr_db * RATE), snr_db, 1)
+
+
+def connected_streams(source: str, words: Sequence[Word]) -> Iterator[Stream]:
+    yield words_in_noise(f"{source}, groups of three, gaps of 150 ms", words, None, QUIET_DB, 1, group=3)
+    yield words_in_noise(f"{source}, groups of three, no gaps", words, None, QUIET_DB, 1, group=3, gap_s=0.0)
+
+
+def other_streams(noises: Sequence[Waveform], voices: Path | None) -> Iterator[Stream]:
+    """Sound without digits; ``voices`` is a folder of ``experiments/other_speech.sh``."""
+    for kind in WORDS:
+        yield words_in_noise(f"{kind} words, espeak", synthetic_words(kind), None, QUIET_DB, 1)
+        if voices:
+            words: list[Word] = [(sound, None) for sound in recordings(voices / kind)]
+            yield words_in_noise(f"{kind} words, flite", words, None, QUIET_DB, 1)
+    if voices:
+        read = numpy.concatenate(recordings(voices / "speech"))
         room = 0.01 * 10 ** (-QUIET_DB / 20) * numpy.random.default_rng(0).standard_normal(len(read))
-        yield Stream("other speech", (read + room).astype(numpy.float32), [])
+        yield Stream("other speech, flite", (read + room).astype(numpy.float32), [])
     yield Stream("noise", mixtures(noises), [])
 
 
@@ -246,8 +254,8 @@ def plot_trade_off(scores: Sequence[Score], chosen: float, path: Path) -> None:
 
     names = list(dict.fromkeys(score.stream for score in scores))
     thresholds = sorted({score.threshold for score in scores})
-    panels = [("words", "other words accepted, %", [n for n in names if n.startswith("other words")])]
-    panels.append(("false", "false digits an hour", [n for n in names if n in ("noise", "other speech")]))
+    panels = [("words", "other words accepted, %", [n for n in names if " words, " in n])]
+    panels.append(("false", "false digits an hour", [n for n in names if n in ("noise", "other speech, flite")]))
     figure, axes = plt.subplots(1, 2, figsize=(10, 4.2), sharey=True, layout="constrained")
     for axis, (value, label, others) in zip(axes, panels, strict=True):
         for other in others:
@@ -275,26 +283,32 @@ def write(scores: Sequence[Score], path: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="What the microphone's loop finds in streams.")
-    parser.add_argument("models", nargs="+", metavar="MODEL", help="checkpoints of the official split")
+    parser.add_argument("models", nargs="+", metavar="MODEL", help="checkpoints of experiment=live")
     parser.add_argument("--noises", type=Path, required=True, help="folder of recorded noises")
     parser.add_argument("--strangers", type=Path, help="folder of other people's digits, {digit}_{speaker}_{n}.wav")
-    parser.add_argument("--words", type=Path, help="folder of recordings of one word each, none of them a digit")
-    parser.add_argument("--speech", type=Path, help="folder of recordings of speech without digits")
+    parser.add_argument("--voices", type=Path, help="folder of other words and speech, of experiments/other_speech.sh")
     parser.add_argument("--out", type=Path, required=True, help="where to write")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     calibration = weights.load(PRETRAINED).calibration
-    models = {model: replace(weights.load(model), calibration=calibration).recognizer() for model in options.models}
+    noises = recordings(options.noises)
+    background = numpy.concatenate(noises)
+    shared = list(other_streams(noises, options.voices))
+    if options.strangers:
+        shared += digit_streams("strangers", load(read_folder(options.strangers, "strangers").clips), background)
     scores, trade_off = [], []
-    for stream in streams(recordings(options.noises), options.strangers, options.words, options.speech):
-        for model, recognizer in models.items():
+    for model in options.models:
+        recognizer = replace(weights.load(model), calibration=calibration).recognizer()
+        clips = test_clips(model)
+        spoken = load([clips[i] for i in numpy.random.default_rng(0).permutation(len(clips))])
+        for stream in (*digit_streams("FSDD", spoken, background), *connected_streams("FSDD", spoken), *shared):
             events = hear(recognizer, stream)
-            scores.append(score(model, stream, events, calibration.threshold))
             trade_off += [score(model, stream, events, threshold) for threshold in (*THRESHOLDS, calibration.threshold)]
-            if stream.name.startswith(("FSDD", "strangers")) and "groups" not in stream.name:
+            scores.append(trade_off[-1])
+            if stream.name in [f"{source}, {kind}" for source in ("FSDD", "strangers") for kind in ("quiet", "10 dB")]:
                 cleaned = replace(stream, name=f"{stream.name}, denoised")
                 scores.append(score(model, cleaned, hear(recognizer, stream, denoise=True), calibration.threshold))
-        print(table([one for one in scores if one.stream.startswith(stream.name)]), flush=True)
+        print(table([one for one in scores if one.model == model]), flush=True)
     options.out.mkdir(parents=True, exist_ok=True)
     write(scores, options.out / "results.csv")
     write(trade_off, options.out / "thresholds.csv")

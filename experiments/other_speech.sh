@@ -3,11 +3,15 @@
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 voices=(kal awb rms slt)
-mkdir -p "$1/words" "$1/speech"
-n=0
-for word in $(cat "$here/live/test_words.txt") $(cat "$here/live/test_words.txt"); do
-    flite -voice "${voices[n % 4]}" -t "$word" -o "$1/words/$(printf %03d $n)_$word.wav"
-    n=$((n + 1))
+mkdir -p "$1/other" "$1/near" "$1/speech"
+for kind in other near; do
+    n=0
+    for word in $(cat "$here/live/${kind}_words.txt"); do
+        for take in 0 1; do
+            flite -voice "${voices[n % 4]}" -t "$word" -o "$1/$kind/${word}_$take.wav"
+            n=$((n + 1))
+        done
+    done
 done
 # The text is that of Python's own language reference, which every Python carries.
 python3 - "$1/speech" <<'PYTHON'
