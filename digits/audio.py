@@ -153,10 +153,8 @@ def find_word(
 def trim(waveform: Waveform, sample_rate: int, margin_ms: float = 50.0, **find: float) -> Waveform:
     """Cut a recording to its word and ``margin_ms`` on either side; ``find`` goes to :func:`find_word`."""
     first, last = find_word(frame_levels(waveform, sample_rate), **find)
-    hop, window = LEVEL_HOP_S * sample_rate, LEVEL_WINDOW_S * sample_rate
-    margin = margin_ms / 1000 * sample_rate
-    start = max(0, round(first * hop - margin))
-    return waveform[start : round((last - 1) * hop + window + margin)]
+    hop, window, margin = (round(s * sample_rate) for s in (LEVEL_HOP_S, LEVEL_WINDOW_S, margin_ms / 1000))
+    return waveform[max(0, first * hop - margin) : (last - 1) * hop + window + margin]
 
 
 def fit(waveform: Waveform, length: int) -> Waveform:

@@ -33,7 +33,7 @@ Effects = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Scene:
-    """What an effect may use beside the waveform: its rate in Hz, randomness, and other recordings at that rate for babble."""
+    """What an effect may use beside the waveform: its rate in Hz, randomness, other recordings at that rate (babble, pairs)."""
 
     sample_rate: int
     generator: torch.Generator
@@ -54,7 +54,7 @@ def apply(waveform: Tensor, sample_rate: int, effects: Effects, key: str, voices
     """Corrupt one clip, the same way whenever the effects and ``key`` (the clip's name, with a seed) are the same.
 
     Args:
-        voices: other recordings, shape (samples,) each at ``sample_rate``, that ``babble`` is mixed from.
+        voices: other recordings, shape (samples,) each at ``sample_rate``, for ``babble`` and ``pair``.
 
     Raises:
         ValueError: an effect or an argument that does not exist, or a value that cannot be used.
@@ -69,7 +69,7 @@ def apply(waveform: Tensor, sample_rate: int, effects: Effects, key: str, voices
                 continue
             drawn = {argument: _draw(value, scene) for argument, value in arguments.items() if argument != "p"}
             waveform = EFFECTS[name](waveform, scene, **drawn)
-        except (TypeError, ValueError, KeyError, ArithmeticError) as error:
+        except (TypeError, ValueError, KeyError, ArithmeticError, RuntimeError) as error:
             raise ValueError(f"effect {name} with {arguments}: {error}") from error
     return waveform
 
@@ -162,6 +162,8 @@ def tones(waveform: Tensor, scene: Scene, number: float, snr_db: float | None = 
 def _add_or_replace(
     waveform: Tensor, scene: Scene, make: Callable[[Scene, int, float], Tensor], number: float, snr_db: float | None
 ) -> Tensor:
+    if number < 1:
+        raise ValueError("number must be at least 1")
     if snr_db is not None:
         return _add(waveform, make(scene, len(waveform), number), scene, snr_db)
     return make(scene, round(scene.uniform(*REPLACED_S) * scene.sample_rate), number)

@@ -103,12 +103,15 @@ def _code_digest() -> str:
     """Other code may make other log-mels, so it is part of the key."""
     modules = ("audio", "features", "conditions", "sounds", "data")
     code = b"".join((Path(__file__).parent / f"{name}.py").read_bytes() for name in modules)
-    return hashlib.sha256(code + repr([version(name) for name in ("torch", "torchaudio", "soxr")]).encode()).hexdigest()
+    return hashlib.sha256(
+        code + repr([version(name) for name in ("torch", "torchaudio", "numpy", "scipy", "soxr", "soundfile")]).encode()
+    ).hexdigest()
 
 
 def _cache_key(clips: Sequence[Clip], render: Render) -> str:
     content = [(clip.name, clip.blob) for clip in (*clips, *(render.voices if render.has_voices else ()))]
-    settings = [_code_digest(), content, render.front_end, render.effects, render.seed, render.effects_rate_hz]
+    effects = list(render.effects.items())  # whose order counts
+    settings = [_code_digest(), content, render.front_end, effects, render.seed, render.effects_rate_hz]
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:24]
 
 

@@ -26,7 +26,7 @@ RATES_WPM = (110, 230)
 PITCHES = (15, 85)  # of 0-99, around each variant's own
 OTHER_WORDS = tuple((Path(__file__).parent / "other_words.txt").read_text().split())  # none sounds like a digit to a person
 VALIDATION_STEP = 10  # every so many of them is kept from training
-PAIRS, INVENTED = 0.25, 0.3  # shares of two words at once, and of words that do not exist
+PAIRS = 0.25  # share of two words at once
 ONSETS = "b bl br ch d dr f fl fr g gl gr h j k kl kr l m n p pl pr r s sh sk sl sn sp st str sw t th tr tw v w y z"
 VOWELS = "a ai ay ee e er i oo o oa ou u ar or igh oi"
 CODAS = "b ch d f g k ks l ld lf lt m mp n nd ng nt p r rd rk rn s sh sk sp st t th ts v z"
@@ -34,11 +34,15 @@ CODAS = "b ch d f g k ks l ld lf lt m mp n nd ng nt p r rd rk rn s sh sk sp st t
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a corpus holds: for each voice (accent + variant of the vocal tract) ``takes`` of each digit, or so many ``others``."""
+    """What a corpus holds: for each voice (accent + variant of the vocal tract) ``takes`` of each digit, or so many ``others``.
+
+    A share of ``invented`` of the others are words that do not exist.
+    """
 
     voices: tuple[str, ...]
     takes: int
     others: tuple[str, ...] = ()
+    invented: float = 0.0
 
 
 # Breathy variants (f2, f3, f5, Alicia, sandro, victor, whispers) are out: their breath is random from process to process.
@@ -67,8 +71,12 @@ _VOICES = tuple(f"{accent}+{variant}" for variant in " ".join(_VARIANTS).split()
 RECIPES = {
     "espeak": Recipe(_SPEAKERS, takes=50),  # as many takes as in FSDD, so that the same splits apply
     "espeak-voices": Recipe(_VOICES, takes=2),
-    "espeak-words": Recipe(_VOICES, takes=16, others=tuple(word for n, word in enumerate(OTHER_WORDS) if n % VALIDATION_STEP)),
-    "espeak-words-validation": Recipe(_SPEAKERS, takes=80, others=OTHER_WORDS[::VALIDATION_STEP]),
+    "espeak-words": Recipe(
+        _VOICES, takes=16, others=tuple(word for n, word in enumerate(OTHER_WORDS) if n % VALIDATION_STEP), invented=0.3
+    ),
+    "espeak-words-validation": Recipe(  # training invents a boat
+        _SPEAKERS, takes=80, others=tuple(word for word in OTHER_WORDS[::VALIDATION_STEP] if word != "boat")
+    ),
 }
 
 INSTALL = "synthetic voices need espeak-ng: pip install '.[espeak]'"
@@ -81,7 +89,7 @@ _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 def load(name: str = "espeak") -> Corpus:
     """A corpus of synthetic voices, made on first use (a few seconds): ``espeak``, a stand-in for FSDD; ``espeak-voices``, which
     has 512 voices to learn from beside real ones; ``espeak-words``, the same voices with words that are no digits, and
-    ``espeak-words-validation``, other voices with other words.
+    ``espeak-words-validation``, some of those voices with other words.
 
     Raises:
         ValueError: an unknown corpus; espeakng-loader is not installed, or the synthesiser failed.
@@ -90,9 +98,8 @@ def load(name: str = "espeak") -> Corpus:
         raise ValueError(f"synthetic voices are called {' or '.join(RECIPES)}, not {name}")
     if importlib.util.find_spec("espeakng_loader") is None:
         raise ValueError(INSTALL)
-    invention = (PAIRS, INVENTED, ONSETS, VOWELS, CODAS)
-    recipe = repr((WORDS, RECIPES[name], RATES_WPM, PITCHES, invention, SEED, version("espeakng-loader")))
-    folder = cache_folder() / f"{name}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
+    code = Path(__file__).read_bytes() + repr((RECIPES[name], version("espeakng-loader"))).encode()
+    folder = cache_folder() / f"{name}-{hashlib.sha256(code).hexdigest()[:12]}"
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".espeak-") as scratch:
@@ -146,12 +153,19 @@ def generate(recipe: Recipe, folder: Path) -> None:
     import soundfile
 
     folder.mkdir()
-    synthesizer, draw = Synthesizer(), random.Random(SEED)
+    synthesizer = Synthesizer()
+    for name, text, voice, rate_wpm, pitch in utterances(recipe):
+        samples = synthesizer.say(text, voice, rate_wpm, pitch)
+        soundfile.write(folder / name, numpy.frombuffer(samples, dtype="<i2"), SAMPLE_RATE)
+
+
+def utterances(recipe: Recipe) -> Iterator[tuple[str, str, str, int, int]]:
+    """A corpus's files: name, text, voice, rate and pitch."""
+    draw = random.Random(SEED)
     for voice in recipe.voices:
         for name, text in _texts(recipe, draw):
-            samples = synthesizer.say(text, voice, draw.randint(*RATES_WPM), draw.randint(*PITCHES))
-            path = folder / name.format(speaker=voice.replace("+", "-"))
-            soundfile.write(path, numpy.frombuffer(samples, dtype="<i2"), SAMPLE_RATE)
+            speaker = voice.replace("+", "-")
+            yield name.format(speaker=speaker), text, voice, draw.randint(*RATES_WPM), draw.randint(*PITCHES)
 
 
 def _texts(recipe: Recipe, draw: random.Random) -> Iterator[tuple[str, str]]:
@@ -159,7 +173,7 @@ def _texts(recipe: Recipe, draw: random.Random) -> Iterator[tuple[str, str]]:
     if recipe.others:
         for take in range(recipe.takes):
             kind = draw.random()
-            text = _invent(draw) if kind < INVENTED else " ".join(draw.choices(recipe.others, k=1 + (kind > 1 - PAIRS)))
+            text = _invent(draw) if kind < recipe.invented else " ".join(draw.choices(recipe.others, k=1 + (kind > 1 - PAIRS)))
             yield f"none_{{speaker}}_{take}.wav", text
         return
     for digit, word in enumerate(WORDS):

@@ -16,11 +16,10 @@ from digits.screen import Heard, Lines
 
 if TYPE_CHECKING:
     from digits.audio import Waveform
-    from digits.recognizer import Prediction, Recognizer
+    from digits.recognizer import Recognizer
     from digits.segmenter import Segmenter, Word
 
 SILENCE_S = 3.0  # of nothing but zeros: no real microphone is that quiet
-NOT_SURE, NO_DIGIT = "not sure", "no digit"
 
 
 class Listener:
@@ -53,9 +52,7 @@ class Listener:
         started = time.perf_counter()
         prediction = None
         if word.reason is None:
-            waveform = word.waveform
-            if self.denoise and len(word.noise):
-                waveform = denoise(waveform, word.sample_rate, word.noise)
+            waveform = denoise(word.waveform, word.sample_rate, word.noise) if self.denoise else word.waveform
             prediction = self.recognizer(waveform, word.sample_rate)
         computing_s = time.perf_counter() - started
         heard = Heard(
@@ -64,22 +61,13 @@ class Listener:
             digit=prediction.digit if prediction else None,
             probability=round(prediction.probability, 4) if prediction else None,
             accepted=prediction is not None and prediction.accepted,
-            reason=_reason(word, prediction),
+            reason=prediction.reason if prediction else word.reason,
             latency_ms=round(1000 * (word.decided_s - word.end_s + computing_s), 1),
             computing_ms=round(1000 * computing_s, 1),
         )
         if self.record:
             self.record(word, heard)
         return heard
-
-
-def _reason(word: "Word", prediction: "Prediction | None") -> str | None:
-    """Why a sound is refused."""
-    if prediction is None:
-        return word.reason
-    if prediction.accepted:
-        return None
-    return NO_DIGIT if prediction.no_digit > prediction.probability else NOT_SURE
 
 
 class Recorder:
@@ -148,7 +136,9 @@ def check(cfg: DictConfig) -> None:
     numbers = {"block_ms": cfg.block_ms, "seconds": cfg.seconds}
     numbers |= {f"segmenter.{name}": value for name, value in cfg.segmenter.items()}
     for name, value in numbers.items():
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value < 0):
+        if value is None and name == "seconds":
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
             raise ValueError(f"{name} must be a number, 0 or more, got {value}")
     for name in ("denoise", "list_devices"):
         if not isinstance(cfg[name], bool):
@@ -177,7 +167,6 @@ def hear(cfg: DictConfig) -> None:
     if cfg.list_devices:
         print(microphone.describe_devices())
         return
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # for one word at a time, a second thread of torch only costs
     from digits.recognizer import Recognizer
     from digits.segmenter import Segmenter
 
@@ -186,7 +175,7 @@ def hear(cfg: DictConfig) -> None:
         recognizer, name = Recognizer.load(cfg.ckpt_path), cfg.ckpt_path
     else:
         recognizer, name = Recognizer.load_best(cfg.outputs, cfg.prefer)
-    record = Recorder(cfg.record, cfg.speaker) if cfg.record else None
+    record = Recorder(str(cfg.record), str(cfg.speaker)) if cfg.record else None
     with contextlib.ExitStack() as stack:
         blocks: Any
         if cfg.input is not None:
@@ -207,4 +196,5 @@ def hear(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # for one word at a time, a second thread of torch only costs
     entry.run(main, "digits.mic")

@@ -24,7 +24,6 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
 
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # for one clip at a time, a second thread of torch only costs
     from digits import audio  # here, so that --help is quick
     from digits.recognizer import Recognizer
 
@@ -48,7 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
         if options.csv:
             table.writerow([path, prediction.digit, f"{prediction.probability:.4f}", prediction.accepted])
         else:
-            print(f"{path}: {prediction.digit}  {prediction.probability:.1%}" + ("" if prediction.accepted else "  not sure"))
+            refused = "" if prediction.accepted else f"  {prediction.reason}"
+            print(f"{path}: {prediction.digit}  {prediction.probability:.1%}{refused}")
     return int(failed)
 
 
@@ -64,4 +64,5 @@ def _best() -> tuple["Recognizer", str]:
 
 
 if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # for one clip at a time, a second thread of torch only costs
     sys.exit(main())

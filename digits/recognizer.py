@@ -11,13 +11,16 @@ from numpy.typing import ArrayLike, NDArray
 from digits import results
 from digits.audio import Waveform, WordWindow
 
+NO_DIGIT, NOT_SURE = "no digit", "not sure"
 PRETRAINED = "pretrained"  # the name of the model that comes with the package
+NEEDS_TORCH = "it takes torch: pip install '.[train]'; ckpt_path=pretrained and .onnx files do not"
+MIN_NOISE = 4096  # samples; shorter noise is repeated, since noisereduce needs some of its windows of 1,024
 PRETRAINED_PATH = Path(__file__).parent / "pretrained" / "live.onnx"
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The most probable digit, its probability, those of all ten, and whether the model is sure enough to say it.
+    """The most probable digit, its probability, those of all ten, and why it is refused (:data:`NO_DIGIT`, :data:`NOT_SURE`, None).
 
     What the ten probabilities lack to 1 is that of a sound that is no digit.
     """
@@ -25,12 +28,12 @@ class Prediction:
     digit: int
     probability: float
     probabilities: tuple[float, ...]
-    accepted: bool
+    reason: str | None
 
     @property
-    def no_digit(self) -> float:
-        """The probability that the sound is no digit; 0 for a model that knows no such sounds."""
-        return max(0.0, 1 - sum(self.probabilities))
+    def accepted(self) -> bool:
+        """Whether it is a digit, and the model sure enough to say it."""
+        return self.reason is None
 
 
 class Recognizer:
@@ -43,7 +46,7 @@ class Recognizer:
     Args:
         window: the front end's first part.
         model: windows (batch, samples) -> probabilities (batch, 10).
-        threshold: of the probability, from which on a digit is accepted.
+        threshold: of the probability, from which on a digit is accepted, if it is also more probable than no digit.
     """
 
     def __init__(
@@ -54,7 +57,7 @@ class Recognizer:
     @classmethod
     def load(cls, path: str | Path) -> "Recognizer":
         """``pretrained``, a file of :mod:`digits.export` (.onnx) or :mod:`digits.weights` (.npz), or a checkpoint of
-        ``digits.train``, whose probabilities are not calibrated and which accepts everything. Nothing in them is executed.
+        ``digits.train``, whose probabilities are not calibrated and which has no threshold. Nothing in them is executed.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -67,7 +70,7 @@ class Recognizer:
         try:
             from digits import weights
         except ImportError as error:
-            raise ValueError(f"{path}: a checkpoint needs torch: pip install '.[train]'; .onnx files do not") from error
+            raise ValueError(f"{path}: {NEEDS_TORCH}") from error
         return weights.load(path).recognizer()
 
     @classmethod
@@ -96,11 +99,12 @@ class Recognizer:
             session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
             metadata = session.get_modelmeta().custom_metadata_map
             front_end, calibration = json.loads(metadata["front_end"]), json.loads(metadata["calibration"])
+            threshold = float(calibration["threshold"])
             window = WordWindow(**{name: front_end[name] for name in ("sample_rate", "window_s", "trim")})
         except Exception as error:  # onnxruntime has a class of its own for each fault
             name = "the content" if isinstance(model, bytes) else model
             raise ValueError(f"{name}: not a model that digits.export wrote, or damaged") from error
-        return cls(window, lambda windows: session.run(None, {"waveform": windows})[0], calibration["threshold"])
+        return cls(window, lambda windows: session.run(None, {"waveform": windows})[0], threshold)
 
     def __call__(self, waveform: ArrayLike, sample_rate: int) -> Prediction:
         """Recognise the word in a waveform, shape (samples,), at any sample rate.
@@ -111,11 +115,16 @@ class Recognizer:
         (probabilities,) = self.model(self.window(waveform, sample_rate)[None])
         digit = int(probabilities.argmax())
         probability = float(probabilities[digit])
-        return Prediction(digit, probability, tuple(probabilities.tolist()), probability >= self.threshold)
+        reason = None
+        if 1 - probabilities.sum() > probability:
+            reason = NO_DIGIT
+        elif probability < self.threshold:
+            reason = NOT_SURE
+        return Prediction(digit, probability, tuple(probabilities.tolist()), reason)
 
 
 def denoise(waveform: Waveform, sample_rate: int, noise: Waveform) -> Waveform:
-    """Spectral gating by noisereduce, with a stretch of the noise alone to learn it from.
+    """Spectral gating by noisereduce, with a stretch of the noise alone to learn it from; without any it stays as it is.
 
     Off wherever it is an option: cleaning before recognition tends to do more harm than noise (arXiv 2512.17562).
     """
@@ -123,4 +132,7 @@ def denoise(waveform: Waveform, sample_rate: int, noise: Waveform) -> Waveform:
         import noisereduce
     except ImportError as error:
         raise ValueError("denoise=true needs noisereduce: pip install '.[denoise]'") from error
+    if not len(noise):
+        return waveform
+    noise = numpy.resize(noise, max(len(noise), MIN_NOISE))
     return noisereduce.reduce_noise(y=waveform, sr=sample_rate, y_noise=noise, stationary=True).astype(numpy.float32)

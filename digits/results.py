@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 PLACE = ("run_dir", "resume", "ckpt_path")  # settings that say where a run is, not what it computes
 OWN_SOURCES = ("folder",)  # people's own recordings, which may change between runs
-PACKAGES = ("torch", "torchaudio", "lightning", "hydra-core", "numpy")
+PACKAGES = ("torch", "torchaudio", "lightning", "hydra-core", "numpy", "soxr")
 
 
 def environment() -> dict[str, Any]:

@@ -73,7 +73,7 @@ def _colour(noise: Tensor, scene: "Scene") -> Tensor:
 
 
 def _swell(length: int, scene: "Scene") -> Tensor:
-    """An envelope that rises to 1 somewhere and falls again, exponentially, by 60 dB in 10 ms to a second."""
+    """An envelope that rises to 1 by 60 dB in 10 to 300 ms, from somewhere on, and falls by 60 dB in 10 ms to a second."""
     time_s = torch.arange(length) / scene.sample_rate
     peak_s = scene.uniform(0, length / scene.sample_rate)
     rise_s, fall_s = 0.01 * 100 ** scene.uniform(0, 0.75), 0.01 * 100 ** scene.uniform(0, 1)

@@ -6,6 +6,7 @@ A numpy archive (npz, no pickle) of the network's arrays and, as JSON, its setti
 
 import argparse
 import json
+import math
 import sys
 import zipfile
 from dataclasses import asdict, dataclass, field
@@ -123,6 +124,8 @@ def held_out(folder: Path) -> tuple[Tensor, Tensor]:
     rows = [row for run_dir in runs for row in results.read_predictions(run_dir) if row["condition"] == "clean"]
     if not rows:
         raise ValueError(f"{folder}: no finished run with test clips below it")
+    if len({len(row["logits"]) for row in rows}) > 1:
+        raise ValueError(f"{folder}: holds runs with and without an output for no digit; calibrate on runs of one recipe")
     logits = torch.tensor([row["logits"] for row in rows])
     return logits, torch.tensor([row["digit"] for row in rows])
 
@@ -140,7 +143,8 @@ def other_words(trained: Trained) -> Tensor | None:
 
 
 def calibrate(logits: Tensor, labels: Tensor, others: Tensor | None = None) -> Calibration:
-    """Temperature and threshold from held-out clips: the lowest that keeps both :data:`MAX_RISK` and :data:`MAX_FALSE`.
+    """Temperature and threshold from held-out clips: the higher of the lowest that keeps :data:`MAX_RISK` and of that for
+    :data:`MAX_FALSE`.
 
     Args:
         logits, labels: of digits.
@@ -152,7 +156,7 @@ def calibrate(logits: Tensor, labels: Tensor, others: Tensor | None = None) -> C
     if others is not None:
         confidence = calibration.probabilities(others, temperature).max(dim=1).values
         threshold = max(threshold, float(confidence.quantile(1 - MAX_FALSE)))
-    return Calibration(round(temperature, 4), round(threshold, 4))
+    return Calibration(round(temperature, 4), math.ceil(1e4 * threshold) / 1e4)  # never below what was found
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Words that are no digits and an hour of speech without digits, by flite's voices: experiments/other_speech.sh FOLDER
+# Words that are no digits and speech without digits and what sounds like them, by flite's voices: experiments/other_speech.sh FOLDER
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 voices=(kal awb rms slt)
@@ -13,14 +13,14 @@ for kind in other near; do
         done
     done
 done
-# The text is that of Python's own language reference, which every Python carries.
+# The text is Python's own language reference, which every Python carries (here: 3.11).
 python3 - "$1/speech" <<'PYTHON'
 import pathlib, re, sys
 from pydoc_data.topics import topics
 
 text = " ".join(topics[name] for name in sorted(topics))
 sentences = re.split(r"(?<=[.]) ", re.sub(r"[^A-Za-z., ]+", " ", text))
-digits = re.compile(r"\b(zero|one|two|three|four|five|six|seven|eight|nine)\b", re.I)
+digits = re.compile(r"\b(zero|oh?|one|won|two|too?|three|four|fore?|five|six|seven|eight|ate|nine)\b", re.I)
 spoken = [s for s in sentences if 30 < len(s) < 200 and not digits.search(s)][:1200]
 for voice in range(4):
     pathlib.Path(sys.argv[1], f"{voice}.txt").write_text(" ".join(spoken[voice::4]))

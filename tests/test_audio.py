@@ -141,9 +141,16 @@ def test_bridges_a_short_gap_and_not_a_long_one() -> None:
         assert abs((last - first) * audio.LEVEL_HOP_S - expected_s) <= 0.04
 
 
-def test_trim_keeps_the_margin() -> None:
-    trimmed = audio.trim(word_in_noise(1e-4), 8000, margin_ms=50)
-    assert abs(len(trimmed) / 8000 - 0.4) <= 0.04
+@pytest.mark.parametrize("sample_rate", [8000, 11_025, 12_345, 22_050, 44_100])
+def test_trim_keeps_the_margins_wherever_the_word_is(sample_rate: int) -> None:
+    for start_s in (0.5, 29.0):
+        sound = 1e-4 * numpy.random.default_rng(0).standard_normal(round(30 * sample_rate))
+        start, length = round(start_s * sample_rate), round(0.3 * sample_rate)
+        sound[start : start + length] += sine(800, sample_rate, seconds=1)[:length]
+        trimmed = audio.trim(sound.astype(numpy.float32), sample_rate, margin_ms=50)
+        active = numpy.flatnonzero(numpy.abs(trimmed) > 0.01)
+        margins_s = active[0] / sample_rate, (len(trimmed) - 1 - active[-1]) / sample_rate
+        assert all(0.03 <= margin <= 0.08 for margin in margins_s)
 
 
 @pytest.mark.parametrize("length", [1, 2, 7, 10, 11, 50])

@@ -258,6 +258,7 @@ def test_mistakes_are_named() -> None:
         {"reverb": None},
         {"codec": {"format": "mp3", "compression": 0.5}},
         {"speed": {"factor": 0.01}},
+        {"bursts": {"number": 0}},
     ):
         with pytest.raises(ValueError, match=f"effect {next(iter(effects))} with "):
             conditions.apply(clip(), RATE, effects, "x")  # type: ignore[arg-type]

@@ -61,9 +61,16 @@ def test_tones_have_pitches_and_bursts_have_none() -> None:
     assert tonal < 0.1 * noisy
 
 
-def test_a_swell_decays_by_sixty_decibels_somewhere_between_a_click_and_a_second() -> None:
+def test_a_swell_rises_and_falls_by_sixty_decibels_in_its_own_times() -> None:
     scene = conditions.Scene(RATE, torch.Generator().manual_seed(0))
-    for _ in range(20):
-        envelope = sounds._swell(RATE, scene)
-        assert envelope.min() >= 0
-        assert 0.9 < envelope.max() <= 1
+    falls = []
+    for _ in range(40):
+        envelope = 20 * sounds._swell(RATE, scene).clamp_min(1e-6).log10()
+        assert -3 < envelope.max() <= 0
+        peak = int(envelope.argmax())
+        quiet = (envelope[peak:] < -60).nonzero()
+        falls.append(int(quiet[0]) / RATE if len(quiet) else 1.0)
+        assert (envelope[peak:].diff() <= 0).all()
+        assert (envelope[: peak + 1].diff() >= 0).all()
+    assert min(falls) < 0.03
+    assert max(falls) > 0.3
