@@ -9,7 +9,7 @@ import argparse
 import csv
 import statistics
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -241,35 +241,38 @@ def _percent(values: Sequence[float]) -> str:
 def plot_trade_off(scores: Sequence[Score], chosen: float, path: Path) -> None:
     """Detection error trade-off: digits lost against other sounds accepted, over the thresholds; the chosen one as a dot."""
 
-    def mean(stream: str, threshold: float, value: str) -> float:
-        own = [score for score in scores if score.stream == stream and score.threshold == threshold]
-        return statistics.fmean(
-            {
-                "lost": 100 * (1 - score.right / max(1, score.spoken)),
-                "words": 100 * score.taken_for_digits / max(1, score.other_words),
-                "false": score.false / score.hours,
-            }[value]
-            for score in own
-        )
+    def mean(stream: str, threshold: float, share: Callable[[Score], float]) -> float:
+        return statistics.fmean(share(score) for score in scores if (score.stream, score.threshold) == (stream, threshold))
+
+    def lost(score: Score) -> float:
+        return 100 * (1 - score.right / score.spoken)
+
+    def taken(score: Score) -> float:
+        return 100 * score.taken_for_digits / score.other_words
+
+    def false(score: Score) -> float:
+        return score.false / score.hours
 
     names = list(dict.fromkeys(score.stream for score in scores))
     thresholds = sorted({score.threshold for score in scores})
-    panels = [("words", "other words accepted, %", [n for n in names if " words, " in n])]
-    panels.append(("false", "false digits an hour", [n for n in names if n in ("noise", "other speech, flite")]))
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4.2), sharey=True, layout="constrained")
-    for axis, (value, label, others) in zip(axes, panels, strict=True):
-        for other in others:
-            for digits in ("FSDD, quiet", "FSDD, 10 dB"):
-                points = [(mean(other, t, value), mean(digits, t, "lost")) for t in thresholds]
-                (line,) = axis.plot(*zip(*points, strict=True), label=f"{digits} / {other}")
-                axis.plot(mean(other, chosen, value), mean(digits, chosen, "lost"), "o", color=line.get_color())
-        axis.set(xlabel=label, xscale="symlog", yscale="log")
+    panels = (
+        (taken, "other words accepted, %", [name for name in names if " words, " in name]),
+        (false, "false digits an hour", [name for name in names if name == "noise" or name.startswith("other speech")]),
+    )
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4.5), sharey=True, layout="constrained")
+    for axis, (share, label, others) in zip(axes, panels, strict=True):
+        for colour, other in zip(("#2f6f9f", "#5b9f5b", "#b0563f", "#8a6bb0"), others, strict=False):
+            for digits, style in (("quiet", "-"), ("10 dB", "--")):
+                points = [(mean(other, t, share), mean(f"FSDD, {digits}", t, lost)) for t in thresholds]
+                shown = [(x, y) for x, y in points if x > 0]
+                axis.plot(*zip(*shown, strict=True), style, color=colour, label=f"{other}; digits: {digits}")
+                axis.plot(mean(other, chosen, share), mean(f"FSDD, {digits}", chosen, lost), "o", color=colour)
+        axis.set(xlabel=label, xscale="log", yscale="log", ylim=(0.3, 100))
         axis.grid(alpha=0.3, which="both")
-        axis.legend(fontsize=8)
-    axes[0].set_xscale("log")
+        axis.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2, frameon=False)
+        for scale in (axis.xaxis, axis.yaxis):
+            scale.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
     axes[0].set_ylabel("digits not found and right, %")
-    axes[0].yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
-    axes[0].xaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
@@ -303,8 +306,8 @@ def main(arguments: list[str] | None = None) -> int:
         spoken = load([clips[i] for i in numpy.random.default_rng(0).permutation(len(clips))])
         for stream in (*digit_streams("FSDD", spoken, background), *connected_streams("FSDD", spoken), *shared):
             events = hear(recognizer, stream)
-            trade_off += [score(model, stream, events, threshold) for threshold in (*THRESHOLDS, calibration.threshold)]
-            scores.append(trade_off[-1])
+            trade_off += [score(model, stream, events, threshold) for threshold in {*THRESHOLDS, calibration.threshold}]
+            scores.append(score(model, stream, events, calibration.threshold))
             if stream.name in [f"{source}, {kind}" for source in ("FSDD", "strangers") for kind in ("quiet", "10 dB")]:
                 cleaned = replace(stream, name=f"{stream.name}, denoised")
                 scores.append(score(model, cleaned, hear(recognizer, stream, denoise=True), calibration.threshold))

@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,7 +11,7 @@ import pytest
 import torch
 from conftest import compose_config
 
-from digits import audio, export, weights
+from digits import audio, export, results, weights
 from digits.calibration import Calibration
 from digits.recognizer import Recognizer
 
@@ -48,6 +49,39 @@ def test_it_runs_without_this_package_on_batches_of_any_size(exported: Path) -> 
     numpy.testing.assert_allclose(together.sum(axis=1), 1, atol=1e-5)
     for window, probabilities in zip(windows, together, strict=True):
         numpy.testing.assert_allclose(session.run(None, {"waveform": window[None]})[0][0], probabilities, atol=1e-5)
+
+
+def test_a_model_that_knows_other_sounds_keeps_them_through_every_file(
+    tiny_checkpoint: Path, tiny_corpus: Path, tmp_path: Path
+) -> None:
+    content = torch.load(tiny_checkpoint, weights_only=True)
+    content["hyper_parameters"]["network"]["n_outputs"] = 11
+    weight, bias = (content["state_dict"][f"network.head.1.{name}"] for name in ("weight", "bias"))
+    content["state_dict"]["network.head.1.weight"] = torch.cat([weight, torch.zeros(1, weight.shape[1])])
+    content["state_dict"]["network.head.1.bias"] = torch.cat([bias, torch.tensor([1.0])])
+    torch.save(content, tmp_path / "eleven.ckpt")
+    weights.write(tmp_path / "eleven.npz", tmp_path / "eleven.ckpt", Calibration(1.0, 0.0))
+    (tmp_path / "eleven.onnx").write_bytes(export.export(weights.load(tmp_path / "eleven.npz"), "eleven"))
+    sound = audio.read(tiny_corpus / "5_bob_1.wav")
+    ten = Recognizer.load(tiny_checkpoint)(*sound)
+    heard = [Recognizer.load(tmp_path / f"eleven.{kind}")(*sound) for kind in ("ckpt", "npz", "onnx")]
+    for prediction in heard:
+        numpy.testing.assert_allclose(prediction.probabilities, heard[0].probabilities, atol=1e-5)
+    digits = numpy.array(heard[0].probabilities)
+    assert len(digits) == 10
+    assert 0.001 < 1 - digits.sum() < 0.999
+    numpy.testing.assert_allclose(digits / digits.sum(), ten.probabilities, atol=1e-4)
+    with pytest.raises(ValueError, match="with and without an output for no digit"):
+        weights.held_out(mixed_runs(tiny_checkpoint.parent, tmp_path / "runs"))
+
+
+def mixed_runs(run: Path, folder: Path) -> Path:
+    for name in ("ten", "eleven"):
+        shutil.copytree(run, folder / name)
+    path = folder / "eleven" / "predictions.csv"
+    rows = results.read_predictions(path.parent)
+    results.write_predictions(path, [row | {"logits": [*row["logits"], 0.0]} for row in rows])
+    return folder
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "text", "foreign"])
