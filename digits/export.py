@@ -1,8 +1,9 @@
 """One file that runs without torch: ``python -m digits.export ckpt_path=... out=live.onnx``.
 
 The ONNX graph takes windows of one word at 48 kHz, (batch, samples), and gives calibrated probabilities, (batch, 10): the log-mel,
-the network and the temperature are inside; what they lack to 1 is the probability of no digit. What comes before it (trimming at
-the recording's own rate, resampling, centring) is in the metadata as settings of :class:`digits.features.FrontEnd`, as are the labels, the threshold of "not sure" and where the model comes from.
+the network and the temperature are inside. What the ten lack to 1 is the probability of no digit. What comes before the graph
+(trimming at the recording's own rate, resampling, centring) is in the metadata as settings of :class:`digits.features.FrontEnd`,
+as are the labels, the threshold of "not sure" and where the model comes from.
 """
 
 import contextlib
