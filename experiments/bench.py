@@ -156,12 +156,15 @@ def bench_start_up() -> Iterator[tuple[str, str]]:
 
 
 def start(arguments: list[str]) -> tuple[float, float]:
-    """Seconds that a Python program takes and its largest resident memory, MB."""
-    started = time.perf_counter()
+    """Seconds that a Python program takes and its largest resident memory, MB (Linux)."""
+    started, peak = time.perf_counter(), 0
     process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    assert status == 0, arguments
-    return time.perf_counter() - started, usage.ru_maxrss / 1024
+    while process.poll() is None:
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        peak = max([peak, *(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))])
+        time.sleep(0.002)
+    assert process.returncode == 0, arguments
+    return time.perf_counter() - started, peak / 1024
 
 
 class NotebookDataset(Dataset[tuple[Tensor, int]]):
