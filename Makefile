@@ -38,7 +38,7 @@ lint: setup ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-pretrained: setup ## train the model of digits/pretrained again, with its calibration (about a quarter of an hour on two cores)
+pretrained: setup ## train the model of digits/pretrained again, with its calibration (about half an hour on two cores)
 	$(BIN)/python -m digits.train experiment=live data.split=all conditions=clean resume=true hydra.run.dir=outputs/pretrained
 	$(BIN)/python -m digits.train +sweep=loso experiment=live resume=true
 	$(BIN)/python -m digits.weights outputs/pretrained/last.ckpt digits/pretrained/live.npz --held-out outputs/loso/fsdd/live
