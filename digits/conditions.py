@@ -215,14 +215,7 @@ def band(waveform: Tensor, scene: Scene, low_hz: float, high_hz: float, order: f
 def equalizer(waveform: Tensor, scene: Scene, range_db: float) -> Tensor:
     """A microphone's colouration: gains within +-``range_db``, drawn for each octave from 62.5 Hz to 16 kHz, linear between."""
     octaves = (2 * torch.rand(9, generator=scene.generator) - 1) * range_db
-
-    def gain(frequencies: Tensor) -> Tensor:
-        position = torch.log2(frequencies.clamp(62.5, 15_999) / 62.5)
-        below = position.long()
-        gain_db = torch.lerp(octaves[below], octaves[below + 1], position - below)
-        return torch.pow(10.0, gain_db / 20)
-
-    return _shape(waveform, scene, gain)
+    return _shape(waveform, scene, lambda f: torch.pow(10.0, sounds.octave_gain_db(f, octaves) / 20))
 
 
 def clipping(waveform: Tensor, scene: Scene, drive_db: float) -> Tensor:

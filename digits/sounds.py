@@ -62,14 +62,19 @@ def _colour(noise: Tensor, scene: "Scene") -> Tensor:
     n_taps = scene.sample_rate // 50
     frequencies = torch.fft.rfftfreq(n_taps, 1 / scene.sample_rate)
     octaves = 40 * torch.rand(9, generator=scene.generator) - 20
-    position = torch.log2(frequencies.clamp(62.5, 15_999) / 62.5)
-    below = position.long()
-    gain_db = torch.lerp(octaves[below], octaves[below + 1], position - below)
+    gain_db = octave_gain_db(frequencies, octaves)
     resonance_hz = 200 * 2 ** scene.uniform(0, 4.3)  # up to 4 kHz
     gain_db += scene.uniform(0, 25) * torch.exp(-((torch.log2(frequencies.clamp_min(20) / resonance_hz) / 0.3) ** 2))
     taps = torch.fft.irfft(10 ** (gain_db / 20), n=n_taps).roll(n_taps // 2) * torch.hann_window(n_taps)
     n_fft = len(noise) + n_taps
     return torch.fft.irfft(torch.fft.rfft(noise, n=n_fft) * torch.fft.rfft(taps, n=n_fft), n=n_fft)[: len(noise)]
+
+
+def octave_gain_db(frequencies: Tensor, octaves: Tensor) -> Tensor:
+    """Gains at frequencies in Hz, linear between those of the nine octaves from 62.5 Hz to 16 kHz."""
+    position = torch.log2(frequencies.clamp(62.5, 15_999) / 62.5)
+    below = position.long()
+    return torch.lerp(octaves[below], octaves[below + 1], position - below)
 
 
 def _swell(length: int, scene: "Scene") -> Tensor:
