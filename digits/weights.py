@@ -166,7 +166,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--held-out", type=Path, required=True, help="runs of the same recipe on clips they had not heard")
     options = parser.parse_args(arguments)
     try:
-        calibrated = calibrate(*held_out(options.held_out), other_words(Trained(*checkpoint.restore(options.ckpt_path))))
+        calibrated = calibrate(*held_out(options.held_out), other_words(load(options.ckpt_path)))
         write(options.out, options.ckpt_path, calibrated)
     except (ValueError, OSError) as error:
         print(f"digits.weights: {error}", file=sys.stderr)
