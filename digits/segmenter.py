@@ -73,9 +73,9 @@ class Segmenter:
             raise ValueError(f"segmenter.floor_s must be at least {audio.LEVEL_HOP_S}, got {floor_s}")
         if max_ms <= min_ms:
             raise ValueError(f"segmenter.max_ms must be above min_ms = {min_ms}, got {max_ms}")
-        self.sample_rate = sample_rate
         if not 0 <= floor_quantile <= 1:
             raise ValueError(f"segmenter.floor_quantile must lie in [0, 1], got {floor_quantile}")
+        self.sample_rate = sample_rate
         self.onset_db, self.release_db, self.ratio, self.range_db = onset_db, release_db, ratio, range_db
         self.floor_quantile = floor_quantile
         self.hang, self.min_length, self.max_length, self.margin, self.warm_up = (

@@ -103,8 +103,8 @@ def test_the_pretrained_model_needs_neither_torch_nor_lightning(tmp_path: Path, 
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
         assert done.returncode == 0, done.stderr
         assert "pretrained" in done.stderr
-        missing = f"import sys; sys.modules.update(dict.fromkeys({heavy})); from digits import predict; "
-        missing += f"sys.exit(predict.main(['--ckpt-path=x.ckpt', {str(clip)!r}]))"
+    missing = f"import sys; sys.modules.update(dict.fromkeys({heavy})); from digits import predict; "
+    missing += f"sys.exit(predict.main(['--ckpt-path=x.ckpt', {str(clip)!r}]))"
     done = subprocess.run([sys.executable, "-c", missing], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 1
     assert done.stderr == f"digits.predict: x.ckpt: {NEEDS_TORCH}\n"
