@@ -18,17 +18,17 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 sweep: setup ## train baseline and robust over three seeds each and compare them
 	@data=fsdd; \
-	$(BIN)/python -m digits.fsdd || { \
+	$(BIN)/python -m digits.corpora.fsdd || { \
 		[ $$? -eq 3 ] || exit 1; \
 		data=espeak; \
-		echo "==== FSDD CANNOT BE REACHED. Going on with SYNTHETIC VOICES (data=espeak): these are not FSDD figures. ===="; \
+		echo "==== FSDD CANNOT BE REACHED. Continuing with SYNTHETIC VOICES (data=espeak): these are not FSDD figures. ===="; \
 	}; \
-	$(BIN)/python -m digits.train +sweep=compare data=$$data seed=0,1,2 resume=true hydra.sweep.dir=outputs/sweep/$$data; \
+	$(BIN)/digits train +sweep=compare data=$$data seed=0,1,2 resume=true hydra.sweep.dir=outputs/sweep/$$data; \
 	trained=$$?; \
-	$(BIN)/python experiments/compare.py outputs/sweep/$$data && exit $$trained
+	$(BIN)/python experiments/compare/compare.py outputs/sweep/$$data && exit $$trained
 
 test: setup lint ## lint, types and tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=auto
 
 test-slow: setup ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
@@ -38,24 +38,27 @@ lint: setup ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-pretrained: setup ## train the model of digits/pretrained again, with its calibration (about half an hour on two cores)
-	$(BIN)/python -m digits.train experiment=live data.split=all conditions=clean resume=true hydra.run.dir=outputs/pretrained
-	$(BIN)/python -m digits.train +sweep=loso experiment=live resume=true
-	$(BIN)/python -m digits.weights outputs/pretrained/last.ckpt digits/pretrained/live.npz --held-out outputs/loso/fsdd/live
-	$(BIN)/python -m digits.export ckpt_path=digits/pretrained/live.npz out=digits/pretrained/live.onnx
+pretrained: setup ## train the pretrained model again, with its calibration (about half an hour on two cores)
+	$(BIN)/digits train experiment=live data.split=all conditions=clean resume=true hydra.run.dir=outputs/pretrained
+	$(BIN)/digits train +sweep=loso experiment=live resume=true
+	$(BIN)/digits calibrate outputs/pretrained/last.ckpt digits/pretrained/live.npz --held-out outputs/loso/fsdd/live
+	$(BIN)/digits export ckpt_path=digits/pretrained/live.npz out=digits/pretrained/live.onnx
 	sha256sum digits/pretrained/live.npz digits/pretrained/live.onnx
 
 bench: setup ## measure the speed of everything that matters
-	$(BIN)/python experiments/bench.py
+	$(BIN)/python experiments/bench/bench.py
+
+tables: setup ## copy the studies' tables into the READMEs
+	$(BIN)/python -m experiments.tables
 
 mic: setup ## hear digits from the microphone
-	$(BIN)/python -m digits.mic
+	$(BIN)/digits mic
 
-tensorboard: setup ## browse the runs under outputs/
+tensorboard: setup ## browse the runs in outputs/
 	$(BIN)/tensorboard --logdir outputs
 
-clean: ## remove the environment and the caches in this folder, but no run under outputs/
+clean: ## remove the environment and the caches in this folder, but no runs
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup sweep test test-slow lint pretrained bench mic tensorboard clean
+.PHONY: help setup sweep test test-slow lint pretrained bench tables mic tensorboard clean

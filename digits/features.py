@@ -1,4 +1,4 @@
-"""The front end: from a waveform at any sample rate to the log-mel image that every model sees."""
+"""The front end: turns a waveform at any sample rate into the log-mel spectrogram that every model sees."""
 
 import math
 from collections.abc import Sequence
@@ -14,13 +14,16 @@ from digits._torchaudio import torchaudio
 
 
 class LogMel(nn.Module):
-    """Mel spectrogram in dB, (batch, samples) -> (batch, 1, n_mels, frames), HTK mel scale.
+    """Mel spectrogram in dB on the HTK mel scale, (batch, samples) -> (batch, 1, n_mels, frames).
 
-    The short-time Fourier transform is a product with the few frequencies that the mel bands use: as fast as an FFT of all, and
-    the same graph in torch and in an exported model, whose runtime has no fast transform of this length.
+    The short-time Fourier transform is a matrix product with only those frequencies that the mel bands use. It is as fast as an
+    FFT over all of them, and gives the same graph in torch and in an exported model, whose runtime has no FFT of this length.
 
-    Values lie between the clip's own maximum and ``top_db`` below it, so neither the padding with zeros nor anything quieter than
-    a usual microphone's noise is visible.
+    Values are clipped to ``top_db`` below the clip's own maximum, which hides zero padding and the noise floor of a typical
+    microphone.
+
+    Raises:
+        ValueError: the settings contradict each other.
     """
 
     cosines: Tensor
@@ -54,9 +57,9 @@ class LogMel(nn.Module):
         angle = 2 * math.pi / n_fft * torch.outer(torch.arange(middle, dtype=torch.float64), torch.arange(n_used))
         window = torch.hann_window(win_length, dtype=torch.float64)[middle:, None]  # symmetric about its middle
         self.register_buffer("cosines", (window * angle.cos()).float(), persistent=False)  # (middle, n_used)
-        self.register_buffer("sines", (window * angle.sin())[1:].float(), persistent=False)
+        self.register_buffer("sines", (window * angle.sin())[1:].float(), persistent=False)  # (middle - 1, n_used)
         self.register_buffer("filters", filters[:n_used].contiguous(), persistent=False)
-        self.to_db = torchaudio.transforms.AmplitudeToDB(stype="power")  # its own top_db would look at the whole batch
+        self.to_db = torchaudio.transforms.AmplitudeToDB(stype="power")  # its own top_db would apply to the whole batch at once
 
     def forward(self, waveforms: Tensor) -> Tensor:
         even, odd = self._fold(self._frames(waveforms))
@@ -65,27 +68,27 @@ class LogMel(nn.Module):
         return torch.maximum(log_mel, log_mel.amax(dim=(2, 3), keepdim=True) - self.top_db)
 
     def _frames(self, waveforms: Tensor) -> Tensor:
-        """(batch, samples) -> (batch, frames, win_length), the first centred on sample 0, mirrored beyond the ends."""
+        """(batch, samples) -> (batch, frames, win_length); the first frame is centred on sample 0, the ends are mirrored."""
         n_frames = waveforms.shape[1] // self.hop_length + 1
-        n_hops = -(-self.win_length // self.hop_length)  # that a frame touches; whole hops need no copies of single samples
+        n_hops = -(-self.win_length // self.hop_length)  # hops that a frame touches: whole hops are views, not copies
         mirrored = F.pad(waveforms[:, None], 2 * (self.win_length // 2,), mode="reflect")[:, 0]
         mirrored = F.pad(mirrored, (0, (n_frames + n_hops - 1) * self.hop_length - mirrored.shape[1]))
         hops = mirrored.reshape(-1, n_frames + n_hops - 1, self.hop_length)
         return torch.cat([hops[:, first : first + n_frames] for first in range(n_hops)], dim=2)[:, :, : self.win_length]
 
     def _fold(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """A frame's even and odd parts about its middle, which only cosines and only sines see: half of the arithmetic."""
+        """A frame's even and odd parts about its middle: cosines see only the even, sines only the odd, which halves the work."""
         middle = self.win_length // 2
         after, before = frames[:, :, middle:], frames[:, :, 1:middle].flip(2)  # the window is zero at the frame's first sample
         return torch.cat([after[:, :, :1], after[:, :, 1:] + before], dim=2), after[:, :, 1:] - before
 
 
 class FrontEnd:
-    """Waveforms of one word each, at any rate -> their windows (:class:`digits.audio.WordWindow`) -> log-mels.
+    """Turns waveforms of one word each, at any rate, into log-mels: :class:`digits.audio.WordWindow`, then :class:`LogMel`.
 
     Args:
         sample_rate, window_s, trim: arguments of :class:`digits.audio.WordWindow`.
-        log_mel: arguments of :class:`LogMel`.
+        log_mel: arguments of :class:`LogMel` besides the sample rate.
     """
 
     def __init__(

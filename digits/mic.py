@@ -1,134 +1,74 @@
-"""Hear spoken digits live: ``python -m digits.mic``."""
+"""Hear spoken digits live: ``digits mic``, or ``python -m digits.mic``."""
 
 import contextlib
 import os
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from digits import entry, screen
-from digits.screen import Heard, Lines
-
-if TYPE_CHECKING:
-    from digits.audio import Waveform
-    from digits.recognizer import Recognizer
-    from digits.segmenter import Segmenter, Word
-
-SILENCE_S = 3.0  # of nothing but zeros: no real microphone is that quiet
+from digits import cli
 
 
-class Listener:
-    """Segmenter and recogniser together: blocks of sound in, what was heard out.
-
-    Args:
-        record: is given each sound and what became of it.
-    """
-
-    def __init__(
-        self,
-        segmenter: "Segmenter",
-        recognizer: "Recognizer",
-        denoise: bool = False,
-        record: "Callable[[Word, Heard], None] | None" = None,
-    ) -> None:
-        self.segmenter, self.recognizer, self.denoise, self.record = segmenter, recognizer, denoise, record
-
-    def hear(self, block: "Waveform") -> list[Heard]:
-        """The sounds that end in the next block, shape (samples,)."""
-        return [self._judge(word) for word in self.segmenter.feed(block)]
-
-    def finish(self) -> list[Heard]:
-        """The sounds still going on when the stream ends."""
-        return [self._judge(word) for word in self.segmenter.flush()]
-
-    def _judge(self, word: "Word") -> Heard:
-        from digits.recognizer import denoise
-
-        started = time.perf_counter()
-        prediction = None
-        if word.reason is None:
-            waveform = denoise(word.waveform, word.sample_rate, word.noise) if self.denoise else word.waveform
-            prediction = self.recognizer(waveform, word.sample_rate)
-        computing_s = time.perf_counter() - started
-        heard = Heard(
-            start_s=round(word.start_s, 3),
-            end_s=round(word.end_s, 3),
-            digit=prediction.digit if prediction else None,
-            probability=round(prediction.probability, 4) if prediction else None,
-            accepted=prediction is not None and prediction.accepted,
-            reason=prediction.reason if prediction else word.reason,
-            latency_ms=round(1000 * (word.decided_s - word.end_s + computing_s), 1),
-            computing_ms=round(1000 * computing_s, 1),
-        )
-        if self.record:
-            self.record(word, heard)
-        return heard
+def main() -> None:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # a second thread of torch costs time when words come one by one
+    cli.run(job, "digits mic")
 
 
-class Recorder:
-    """Saves what was heard as ``FOLDER/{digit}_{speaker}_{n}.wav``, a corpus for ``data=folder``; refused sounds go to
-    ``FOLDER_refused``.
+@hydra.main(version_base="1.3", config_path=cli.CONF, config_name="mic")
+def job(cfg: DictConfig) -> None:
+    try:
+        hear(cfg)
+    except (ValueError, OSError) as error:  # caught here, because Hydra adds a line of its own to what leaves a job
+        sys.exit(f"digits mic: {cli.explain(error)}")
 
-    The names are the recogniser's verdicts: listen to them before training on them.
+
+def hear(cfg: DictConfig) -> None:
+    """List the devices, or print what is heard from a microphone or in a file.
 
     Raises:
-        ValueError: a speaker that a file name cannot hold.
-        OSError: a folder that cannot be written.
+        ValueError, OSError: no model, no sound or an impossible setting, named in the message.
     """
+    from digits.live import microphone, screen
 
-    def __init__(self, folder: str | Path, speaker: str) -> None:
-        if not speaker.isalnum():
-            raise ValueError(f"speaker must consist of letters and digits, got {speaker}")
-        self.folder, self.speaker = Path(folder).expanduser(), speaker
-        self.refused = self.folder.with_name(f"{self.folder.name}_refused")
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._taken = 1 + max((int(path.stem.split("_")[-1]) for path in self._saved()), default=-1)
+    check(cfg)
+    if cfg.list_devices:
+        print(microphone.describe_devices())
+        return
+    from digits.live.listener import Listener, listen
+    from digits.live.recorder import Recorder
+    from digits.live.segmenter import Segmenter
+    from digits.recognition.recognizer import Recognizer
+    from digits.training import runs
 
-    def _saved(self) -> list[Path]:
-        return [
-            path
-            for folder, pattern in ((self.folder, f"?_{self.speaker}_*.wav"), (self.refused, "*.wav"))
-            for path in folder.glob(pattern)
-            if path.stem.split("_")[-1].isdigit()
-        ]
-
-    def __call__(self, word: "Word", heard: Heard) -> None:
-        import soundfile
-
-        if heard.accepted:
-            path = self.folder / f"{heard.digit}_{self.speaker}_{self._taken}.wav"
+    shown = screen.make(cfg.output, sys.stdout.isatty() and cfg.input is None if cfg.live == "auto" else cfg.live)
+    ckpt_path, note = (cfg.ckpt_path, "") if cfg.ckpt_path else runs.choose_model(cfg.outputs, cfg.prefer)
+    recognizer = Recognizer.load(ckpt_path, cfg.threshold)
+    record = Recorder(str(cfg.record), str(cfg.speaker)) if cfg.record else None
+    with contextlib.ExitStack() as stack:
+        blocks: Any
+        if cfg.input is not None:
+            blocks, sample_rate = microphone.read_file(cfg.input, cfg.block_ms)
+            source = f"{cfg.input}, {sample_rate} Hz"
         else:
-            assert heard.reason is not None
-            self.refused.mkdir(exist_ok=True)
-            path = self.refused / f"{heard.reason.replace(' ', '-')}_{self._taken}.wav"
-        soundfile.write(path, word.waveform, word.sample_rate, subtype="PCM_16")
-        self._taken += 1
-
-
-def listen(blocks: Iterable["Waveform"], listener: Listener, shown: Lines, seconds: float | None = None) -> Iterator[Heard]:
-    """The loop of microphone and file alike: each sound as it ends, until the blocks do or ``seconds`` of sound have passed."""
-    segmenter = listener.segmenter
-    samples = silent = 0
-    for block in blocks:
-        yield from listener.hear(block)
-        samples += len(block)
-        silent = 0 if block.any() else silent + len(block)
-        if 0 <= silent - SILENCE_S * segmenter.sample_rate < len(block):
-            shown.say("warning: the microphone delivers only zeros: is it muted, or is another device meant (list_devices=true)?")
-        if samples // (segmenter.sample_rate // 10) > (samples - len(block)) // (segmenter.sample_rate // 10):
-            shown.level(segmenter.level_db, segmenter.floor_db, segmenter.threshold_db, getattr(blocks, "overruns", 0))
-        if seconds is not None and samples >= seconds * segmenter.sample_rate:
-            break
-    yield from listener.finish()
+            blocks = stack.enter_context(microphone.Microphone(microphone.find_device(cfg.device), cfg.block_ms, shown.say))
+            sample_rate = blocks.sample_rate
+            source = f"{blocks.device['name']}, {sample_rate} Hz"
+        settings: Any = OmegaConf.to_container(cfg.segmenter)
+        listener = Listener(Segmenter(sample_rate, **settings), recognizer, cfg.denoise, record)
+        try:
+            with shown.running(f"{source}; model: {ckpt_path}"):
+                if note:
+                    shown.say(note)
+                for heard in listen(blocks, listener, shown, cfg.seconds):
+                    shown.show(heard)
+        except KeyboardInterrupt:
+            print("stopped", file=sys.stderr)
 
 
 def check(cfg: DictConfig) -> None:
-    """Refuse settings of a wrong kind.
+    """Check the types of the settings.
 
     Raises:
         ValueError: names the setting.
@@ -147,54 +87,5 @@ def check(cfg: DictConfig) -> None:
         raise ValueError(f"live must be true, false or auto, got {cfg.live}")
 
 
-@hydra.main(version_base="1.3", config_path=entry.CONF, config_name="mic")
-def main(cfg: DictConfig) -> None:
-    try:
-        hear(cfg)
-    except (ValueError, OSError) as error:  # here, since Hydra adds a line of its own to what leaves a job
-        sys.exit(f"digits.mic: {entry.explain(error)}")
-
-
-def hear(cfg: DictConfig) -> None:
-    """List the devices, or print what a microphone or a file says.
-
-    Raises:
-        ValueError, OSError: no model, no sound or an impossible setting, named in the message.
-    """
-    from digits import microphone
-
-    check(cfg)
-    if cfg.list_devices:
-        print(microphone.describe_devices())
-        return
-    from digits.recognizer import Recognizer
-    from digits.segmenter import Segmenter
-
-    shown = screen.make(cfg.output, sys.stdout.isatty() and cfg.input is None if cfg.live == "auto" else cfg.live)
-    if cfg.ckpt_path:
-        recognizer, name = Recognizer.load(cfg.ckpt_path), cfg.ckpt_path
-    else:
-        recognizer, name = Recognizer.load_best(cfg.outputs, cfg.prefer)
-    record = Recorder(str(cfg.record), str(cfg.speaker)) if cfg.record else None
-    with contextlib.ExitStack() as stack:
-        blocks: Any
-        if cfg.input is not None:
-            blocks, sample_rate = microphone.read_file(cfg.input, cfg.block_ms)
-            source = f"{cfg.input}, {sample_rate} Hz"
-        else:
-            blocks = stack.enter_context(microphone.Microphone(microphone.find_device(cfg.device), cfg.block_ms, shown.say))
-            sample_rate = blocks.sample_rate
-            source = f"{blocks.device['name']}, {sample_rate} Hz"
-        settings: Any = OmegaConf.to_container(cfg.segmenter)
-        listener = Listener(Segmenter(sample_rate, **settings), recognizer, cfg.denoise, record)
-        try:
-            with shown.running(f"{source}; model: {name}"):
-                for heard in listen(blocks, listener, shown, cfg.seconds):
-                    shown.show(heard)
-        except KeyboardInterrupt:
-            print("stopped", file=sys.stderr)
-
-
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # for one word at a time, a second thread of torch only costs
-    entry.run(main, "digits.mic")
+    main()

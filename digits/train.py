@@ -1,4 +1,10 @@
-"""Train, test and record one run (``python -m digits.train``), or many (``-m``, ``+sweep=``)."""
+"""Train, test and record one run (``digits train``, ``python -m digits.train``), or many (``-m``, ``+sweep=NAME``)."""
+
+import os
+
+# Threads that wait for work should sleep: beside a busy neighbour, spinning makes training several times slower. Read by OpenMP
+# when torch loads it, so this comes before all other imports.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import logging
 import sys
@@ -10,41 +16,51 @@ from typing import Any
 
 import hydra
 import lightning
-import torch
 from hydra.utils import instantiate
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
-from digits import entry, results, resume
-from digits.calibration import probabilities
-from digits.classifier import DigitClassifier
-from digits.dashboard import EpochLines
-from digits.data import DigitsDataModule
+from digits import cli
+from digits.corpora import catalog
+from digits.corpora.corpus import N_DIGITS
+from digits.training import resume, runs
+from digits.training.classifier import DigitClassifier
+from digits.training.datamodule import DigitsDataModule
+from digits.training.resume import Plan
 
 log = logging.getLogger(__name__)
 
-QUIET = (  # hints of Lightning's for larger data than ours, which lives in memory
+QUIET = (  # hints from Lightning that are meant for larger data than ours, which lives in memory
     ".*does not have many workers.*",
     ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
     ".*Checkpoint directory .* exists and is not empty.*",
-    ".*multiple `ModelCheckpoint` callbacks.*",  # the first is the one for the best, as it should be
+    ".*multiple `ModelCheckpoint` callbacks.*",  # the first one keeps the best epoch, as it should
     ".*The dirpath has changed.*",  # an evaluation in a folder of its own
+    ".*sync_dist=True.*",  # with several processes, the learning rate is the same in all of them
 )
 
 
-@hydra.main(version_base="1.3", config_path=entry.CONF, config_name="train")
-def main(cfg: DictConfig) -> float | None:
+def main() -> None:
+    cli.run(job, "digits train")
+
+
+@hydra.main(version_base="1.3", config_path=cli.CONF, config_name="train")
+def job(cfg: DictConfig) -> float | None:
     """One job; returns its best validation accuracy, for sweepers that optimise."""
     if cfg.resume and (metrics := resume.finished(cfg)):
         log.info("%s: finished before, kept", cfg.run_dir)
         return metrics["val/acc"]
     try:
         return train(cfg)["val/acc"]
-    except BaseException as error:  # a sweep goes on with its other runs; this one's end stays readable beside them
+    except BaseException as error:  # a sweep goes on with its other runs; how this one ended stays readable in its folder
         run_dir = Path(cfg.run_dir)
         run_dir.mkdir(parents=True, exist_ok=True)
-        (run_dir / "error.txt").write_text(f"{traceback.format_exc()}\n{entry.explain(error) or type(error).__name__}\n")
+        (run_dir / "error.txt").write_text(f"{traceback.format_exc()}\n{cli.explain(error) or type(error).__name__}\n")
         if isinstance(error, Exception):
-            log.error("%s: failed: %s", run_dir, entry.explain(error))
+            log.error("%s: failed: %s", run_dir, cli.explain(error))
+        if isinstance(error, MisconfigurationException):
+            raise ValueError(f"Lightning's Trainer: {error}") from error  # a mistake, and told as one
         raise
 
 
@@ -55,19 +71,15 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         ValueError, OSError: a setting, a file of the corpus or a checkpoint that cannot be used, named in the message.
     """
     quieten()
-    if cfg.fit and cfg.data.split == "test_only":
-        raise ValueError("data.split=test_only leaves nothing to train on: it goes with fit=false ckpt_path=.../best.ckpt")
-    ckpt_path = resume.begin(cfg)
-    run_dir = Path(cfg.run_dir)
-    log.info("%s on %s, seed %d -> %s", cfg.name, cfg.data.source, cfg.seed, run_dir)
+    _check(cfg)
+    plan = resume.plan(cfg)
+    resume.prepare(plan)
+    cfg = plan.cfg
 
     lightning.seed_everything(cfg.seed, workers=True, verbose=False)
-    in_terminal = sys.stdout.isatty()
     data: DigitsDataModule = instantiate(cfg.data)
     classifier: DigitClassifier = instantiate(cfg.classifier)
-    trainer: lightning.Trainer = instantiate(cfg.trainer, enable_progress_bar=in_terminal)
-    if not in_terminal:
-        trainer.callbacks.append(EpochLines())  # type: ignore[attr-defined]
+    trainer: lightning.Trainer = instantiate(cfg.trainer, enable_progress_bar=sys.stdout.isatty())
     data.setup("fit")
     hparams = _hparams(cfg, data)
     for logger in trainer.loggers:
@@ -75,25 +87,30 @@ def train(cfg: DictConfig) -> dict[str, Any]:
 
     started = time.perf_counter()
     if cfg.fit:
-        _fit(trainer, classifier, data, ckpt_path)
-    training: dict[str, Any] = {
-        "parameters": sum(parameter.numel() for parameter in classifier.network.parameters()),
-        "epochs": trainer.current_epoch if cfg.fit else 0,
-        "train_s": round(time.perf_counter() - started, 2) if cfg.fit and ckpt_path is None else None,  # of a whole training
-        "complete": all(cfg.trainer[f"limit_{part}_batches"] == 1.0 for part in ("train", "val", "test")),
-    }
-    scores = _evaluate(trainer, classifier, data, "best" if cfg.fit else ckpt_path)
-    predictions = _predictions(data, classifier)
-    metrics = _metrics(cfg, data, scores, predictions) | training
-    for logger in trainer.loggers:
-        shown = {name: value for name, value in metrics.items() if name.startswith(("val/acc", "test/acc")) and value is not None}
-        logger.log_hyperparams(hparams, shown, step=trainer.global_step)
-        logger.finalize("success")
-    results.write_predictions(run_dir / "predictions.csv", predictions)
-    results.write_json(run_dir / "metrics.json", metrics)
-    if metrics["test/total"]:
-        log.info("  test/acc %.4f (%d/%d)", metrics["test/acc"], metrics["test/correct"], metrics["test/total"])
+        _fit(trainer, classifier, data, plan.ckpt_path)
+    train_s = round(time.perf_counter() - started, 2) if cfg.fit and not plan.continues else None  # of a whole training
+    metrics = _metrics(plan, trainer, classifier, data) | {"train_s": train_s}
+    if trainer.is_global_zero:
+        runs.write_json(plan.run_dir / runs.METRICS, metrics)
+        _tell_loggers(trainer, hparams, metrics)
+        if metrics["test/total"]:
+            log.info("  test/acc %.4f (%d/%d)", metrics["test/acc"], metrics["test/correct"], metrics["test/total"])
     return metrics
+
+
+def _check(cfg: DictConfig) -> None:
+    for part, purpose in (("train", "learn from"), ("val", "choose the best epoch by")):
+        if cfg.fit and cfg.trainer[f"limit_{part}_batches"] == 0:
+            raise ValueError(
+                f"trainer.limit_{part}_batches=0 leaves nothing to {purpose}: it must be at least 1, or a share of 1.0"
+            )
+
+
+def quieten() -> None:
+    """Silence what Lightning says in every run; its other warnings stay."""
+    for message in QUIET:
+        warnings.filterwarnings("ignore", message)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 
 
 def _fit(trainer: lightning.Trainer, classifier: DigitClassifier, data: DigitsDataModule, ckpt_path: str | None) -> None:
@@ -105,16 +122,41 @@ def _fit(trainer: lightning.Trainer, classifier: DigitClassifier, data: DigitsDa
         raise
 
 
-def quieten() -> None:
-    """Silence what Lightning says of every run; its other warnings stay."""
-    for message in QUIET:
-        warnings.filterwarnings("ignore", message)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+def _metrics(plan: Plan, trainer: lightning.Trainer, classifier: DigitClassifier, data: DigitsDataModule) -> dict[str, Any]:
+    """Validate, test, and collect what ``metrics.json`` holds."""
+    cfg, epochs = plan.cfg, trainer.current_epoch if plan.cfg.fit else 0
+    scores = _evaluate(trainer, classifier, data, "best" if cfg.fit else plan.ckpt_path)
+    logits = classifier.test_logits.get("clean")
+    labels = data.test_labels[: 0 if logits is None else len(logits)]
+    correct = 0 if logits is None else int((logits[:, :N_DIGITS].argmax(dim=1) == labels).sum())
+    return {
+        "experiment": cfg.name,
+        "corpus": data.corpus.name,
+        "split": data.split,
+        "seed": cfg.seed,
+        "val/acc": scores.get("val/acc"),
+        "test/acc": correct / len(labels) if len(labels) else None,
+        "test/correct": correct,
+        "test/total": len(labels),
+        **{name: value for name, value in scores.items() if name.startswith("test/acc_")},
+        **_battery(scores),
+        "trained_on": cfg.classifier.corpus,
+        "is_synthetic": cfg.classifier.corpus in catalog.CORPORA and catalog.get(cfg.classifier.corpus).is_synthetic,
+        "settings": runs.config_digest(cfg, without_seed=True),
+        "ckpt_path": plan.evaluated,
+        "parameters": sum(parameter.numel() for parameter in classifier.network.parameters()),
+        "epochs": epochs,
+        "complete": runs.is_complete(trainer),
+        **runs.identity(cfg),
+        **runs.environment(),
+    }
 
 
 def _evaluate(
     trainer: lightning.Trainer, classifier: DigitClassifier, data: DigitsDataModule, ckpt_path: str | None
 ) -> dict[str, float]:
+    if trainer.fast_dev_run:  # type: ignore[attr-defined]  # it keeps no checkpoint
+        ckpt_path = None
     scores: dict[str, float] = {}
     if data.parts.val:
         scores |= trainer.validate(classifier, data, ckpt_path=ckpt_path, weights_only=True, verbose=False)[0]
@@ -124,45 +166,21 @@ def _evaluate(
     return scores
 
 
-def _predictions(data: DigitsDataModule, classifier: DigitClassifier) -> list[dict[str, Any]]:
-    rows = []
-    for condition, batches in classifier.test_logits.items():
-        logits = torch.cat(batches)
-        confidence, predicted = probabilities(logits).max(dim=1)
-        answers = zip(predicted.tolist(), confidence.tolist(), logits.tolist(), strict=True)
-        for clip, (digit, probability, scores) in zip(data.test_clips, answers, strict=False):
-            row = {"condition": condition, "clip": clip.name, "speaker": clip.speaker, "digit": clip.digit}
-            rows.append(row | {"predicted": digit, "probability": round(probability, 4), "logits": scores})
-    return rows
-
-
-def _metrics(
-    cfg: DictConfig, data: DigitsDataModule, scores: dict[str, float], predictions: list[dict[str, Any]]
-) -> dict[str, Any]:
-    clean = [row["predicted"] == row["digit"] for row in predictions if row["condition"] == "clean"]
-    return {
-        "experiment": cfg.name,
-        "corpus": data.corpus.name,
-        "split": data.split,
-        "seed": cfg.seed,
-        "val/acc": scores.get("val/acc"),
-        "test/acc": sum(clean) / len(clean) if clean else None,
-        "test/correct": sum(clean),
-        "test/total": len(clean),
-        **{name: value for name, value in scores.items() if name.startswith("test/acc_")},
-        **_battery(scores),
-        "trained_on": cfg.classifier.run.corpus,
-        "settings": results.config_digest(cfg, without_seed=True),
-        "ckpt_path": None if cfg.fit else str(cfg.ckpt_path),
-        **results.identity(cfg),
-        **results.environment(),
-    }
-
-
 def _battery(scores: dict[str, float]) -> dict[str, float]:
-    """Mean and worst accuracy over all conditions, the clean one among them, where there are several."""
+    """Mean and worst accuracy over all conditions, clean included, where there are several."""
     accuracies = [value for name, value in scores.items() if name.startswith("test/acc")]
     return {"test/mean": sum(accuracies) / len(accuracies), "test/worst": min(accuracies)} if len(accuracies) > 1 else {}
+
+
+def _tell_loggers(trainer: lightning.Trainer, hparams: dict[str, Any], metrics: dict[str, Any]) -> None:
+    """The final scores, beside the hyperparameters where a logger has a place for both."""
+    shown = {name: value for name, value in metrics.items() if name.startswith(("val/acc", "test/acc")) and value is not None}
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(hparams, shown, step=trainer.global_step)
+        else:
+            logger.log_metrics(shown, step=trainer.global_step)
+        logger.finalize("success")
 
 
 def _hparams(cfg: DictConfig, data: DigitsDataModule) -> dict[str, Any]:
@@ -180,4 +198,4 @@ def _hparams(cfg: DictConfig, data: DigitsDataModule) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    entry.run(main, "digits.train")
+    main()

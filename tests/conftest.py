@@ -1,29 +1,34 @@
-"""A tiny synthetic corpus, and marks for what needs recordings or a sound server."""
+"""Fixtures that several tests share, and marks for what needs recordings or a sound server."""
 
+import importlib
+import importlib.util
+import logging
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy
 import pytest
-import soundfile
-import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
+from filelock import FileLock
+from hydra.core.singleton import Singleton
+from support import Outcome, compose_config, require, tiny_run, write_corpus
 
-from digits import entry
+from digits.corpora.corpus import Clip, read_folder
 
-NO_SKIPS = bool(os.environ.get("DIGITS_NO_SKIPS"))  # set by CI: there a missing part is a failure, not a skip
+# Both are read when torch is imported. Waiting threads should sleep, as in digits.train.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+WORKER = os.environ.get("PYTEST_XDIST_WORKER")  # set where several processes share the tests
+if WORKER:  # one thread each, also in whatever the tests start
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 
-def require(condition: object, reason: str) -> None:
-    """Skip the test with its reason where something it needs is missing."""
-    if not condition:
-        if NO_SKIPS:
-            pytest.fail(f"must run here, but {reason}")
-        pytest.skip(reason)
+def pytest_configure() -> None:
+    if WORKER:
+        import torch
+
+        torch.set_num_threads(1)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -32,15 +37,30 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("hardware"):
         require(shutil.which("pulseaudio") and shutil.which("paplay"), "PulseAudio is not installed")
     if item.get_closest_marker("espeak"):
-        import importlib.util
-
         require(importlib.util.find_spec("espeakng_loader"), "the extra [espeak] is not installed")
 
 
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of this session of tests have in common."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if WORKER else base) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def once(folder: Path, make: Callable[[], object]) -> None:
+    """Make what a folder holds, unless another process has; others wait for it."""
+    with FileLock(folder.with_suffix(".lock")):
+        if not (done := folder.with_suffix(".done")).exists():
+            make()
+            done.touch()
+
+
 @pytest.fixture(scope="session", autouse=True)
-def private_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def private_cache(shared: Path) -> Iterator[Path]:
     """No test reads or fills the user's own cache, but for what takes long to make and is checked when it is read."""
-    folder = Path(os.environ.get("DIGITS_CACHE") or tmp_path_factory.mktemp("cache"))
+    folder = Path(os.environ.get("DIGITS_CACHE") or shared / "cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DIGITS_CACHE", str(folder))
         patch.setenv("CUDA_VISIBLE_DEVICES", "")
@@ -56,78 +76,102 @@ def ctrl_c_works() -> None:
 
 @pytest.fixture(autouse=True)
 def same_threads() -> Iterator[None]:
-    """Recognising sets one thread for the whole process; sums in another order would change a training after it."""
-    threads = torch.get_num_threads()
+    """Recognising asks for one thread; left behind, it would change the sums of a training in another process."""
+    name = "OMP_NUM_THREADS"
+    before = os.environ.get(name)
     yield
-    torch.set_num_threads(threads)
+    os.environ.pop(name, None)
+    if before is not None:
+        os.environ[name] = before
 
 
-def spoken(digit: int, speaker: int, take: int, sample_rate: int = 8000) -> numpy.ndarray:
-    """Something a network can learn: two gliding tones whose pitches tell the digit, with a little noise before, in and after."""
-    random = numpy.random.default_rng((digit, speaker, take))
-    length = int((0.25 + 0.1 * random.random()) * sample_rate)
-    time = numpy.arange(length) / sample_rate
-    low, high = 300 + 90 * digit, 1300 + 170 * ((digit * 7) % 10)
-    glide = 1 + 0.2 * (digit % 3 - 1) * time
-    tone = numpy.sin(2 * numpy.pi * low * time * glide) + 0.6 * numpy.sin(2 * numpy.pi * high * time * glide)
-    pause = int(0.08 * sample_rate)
-    sound = numpy.concatenate([numpy.zeros(pause), 0.25 * tone * numpy.hanning(length), numpy.zeros(pause)])
-    return (sound + 0.001 * random.standard_normal(len(sound))).astype("float32")
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of the test's own, empty at first; where the log-mels go."""
+    monkeypatch.setenv("DIGITS_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "log_mels"
 
 
-def write_corpus(root: Path, takes: int = 12, speakers: tuple[str, ...] = ("ann", "bob")) -> Path:
-    root.mkdir(parents=True, exist_ok=True)
-    for digit in range(10):
-        for index, speaker in enumerate(speakers):
-            for take in range(takes):
-                soundfile.write(root / f"{digit}_{speaker}_{take}.wav", spoken(digit, index, take), 8000)
-    return root
+@pytest.fixture
+def clips(tmp_path: Path) -> list[Clip]:
+    """20 clips that a test may change."""
+    return read_folder(write_corpus(tmp_path / "clips", takes=1), "x").clips
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Outcome]]:
+    """``command("mic", "seconds=3")`` is ``digits mic seconds=3`` in this process, which saves the time of starting another."""
+    root, hydra_state = logging.getLogger(), Singleton.get_state()
+    handlers, level = root.handlers[:], root.level
+
+    def run(name: str, *arguments: str) -> Outcome:
+        Singleton.set_state(hydra_state)
+        monkeypatch.setattr(sys, "argv", [f"digits {name}", *arguments])
+        monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+        capsys.readouterr()
+        last_words = ""
+        try:
+            returncode = importlib.import_module(f"digits.{name}").main() or 0
+        except SystemExit as end:
+            returncode = end.code if isinstance(end.code, int) else int(end.code is not None)
+            last_words = f"{end.code}\n" if isinstance(end.code, str) else ""
+        output = capsys.readouterr()
+        return Outcome(returncode, output.out, output.err + last_words)
+
+    yield run
+    Singleton.set_state(hydra_state)
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture(scope="session")
-def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_corpus(shared: Path) -> Path:
     """240 clips in FSDD's naming: ten digits, two speakers, takes 0-11."""
-    return write_corpus(tmp_path_factory.mktemp("tiny") / "recordings")
-
-
-def compose_config(*overrides: str, name: str = "train") -> DictConfig:
-    """The config of ``python -m digits.train OVERRIDES``; Hydra's own interpolations need run_dir and name among them."""
-    with initialize_config_dir(entry.CONF, version_base="1.3"):
-        return compose(name, overrides=list(overrides))
-
-
-def tiny_run(tiny_corpus: Path, run_dir: Path, *overrides: str) -> DictConfig:
-    """A training on the tiny corpus, as short as it can be unless the overrides say otherwise."""
-    place = [f"run_dir={run_dir}", "name=tiny", "data=folder", f"data.root={tiny_corpus}", "trainer.accelerator=cpu"]
-    return compose_config(*place, *overrides)
+    folder = shared / "tiny"
+    once(folder, lambda: write_corpus(folder / "recordings"))
+    return folder / "recordings"
 
 
 @pytest.fixture(scope="session")
-def tiny_checkpoint(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_checkpoint(tiny_corpus: Path, shared: Path) -> Path:
     """The best checkpoint of a short but real training on the tiny corpus, in a finished run's folder."""
     from digits.train import train
 
-    run_dir = tmp_path_factory.mktemp("outputs") / "tiny"
-    train(tiny_run(tiny_corpus, run_dir, "trainer.max_epochs=8", "data.batch_size=20", "classifier.learning_rate=0.01"))
+    run_dir = shared / "trained" / "outputs" / "tiny"
+    run_dir.parent.mkdir(parents=True, exist_ok=True)
+    settings = ("conditions=noise", "trainer.max_epochs=8", "data.batch_size=20", "classifier.learning_rate=0.01")
+    once(run_dir, lambda: train(tiny_run(tiny_corpus, run_dir, *settings)))
     return run_dir / "best.ckpt"
 
 
 @pytest.fixture(scope="session")
 def plain_model(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny checkpoint as a plain file, with temperature 1.5 and threshold 0.4."""
-    from digits import weights
-    from digits.calibration import Calibration
+    from digits.recognition import torch_models
+    from digits.recognition.calibration import Calibration
 
-    path = tmp_path_factory.mktemp("weights") / "tiny.npz"
-    weights.write(path, tiny_checkpoint, Calibration(1.5, 0.4))
+    path = tmp_path_factory.mktemp("plain") / "tiny.npz"
+    torch_models.write_plain(path, tiny_checkpoint, Calibration(1.5, 0.4), None)
     return path
 
 
 @pytest.fixture(scope="session")
-def fsdd_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported_model(plain_model: Path, shared: Path) -> Path:
+    """The plain file as an ONNX file."""
+    from digits.recognition import onnx_export, torch_models
+
+    folder = shared / "exported"
+    folder.mkdir(exist_ok=True)
+    path = folder / "tiny.onnx"
+    once(path, lambda: path.write_bytes(onnx_export.write_graph(torch_models.load(plain_model), plain_model.name, "abc")))
+    return path
+
+
+@pytest.fixture(scope="session")
+def fsdd_checkpoint(shared: Path) -> Path:
     """experiment=baseline, seed 0, trained on FSDD exactly as a user would; its run folder holds the metrics."""
     from digits.train import train
 
-    run_dir = tmp_path_factory.mktemp("fsdd") / "baseline"
-    train(compose_config("experiment=baseline", "name=baseline", f"run_dir={run_dir}"))
+    run_dir = shared / "fsdd"
+    once(run_dir, lambda: train(compose_config("experiment=baseline", "name=baseline", f"run_dir={run_dir}", "export=false")))
     return run_dir / "best.ckpt"

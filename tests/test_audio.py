@@ -86,6 +86,23 @@ def test_refuses_noise_that_is_no_audio_file(tmp_path: Path) -> None:
         audio.read(path)
 
 
+def test_content_from_elsewhere_is_read_like_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "tone.flac"
+    soundfile.write(path, sine(440, 8000), 8000)
+    from_file, from_content = audio.read(path), audio.read("<stdin>", path.read_bytes())
+    assert from_content[1] == from_file[1]
+    assert numpy.array_equal(from_content[0], from_file[0])
+    with pytest.raises(ValueError, match="<stdin>: not readable as audio"):
+        audio.read("<stdin>", b"")
+
+
+def test_finds_recordings_by_their_suffix_and_leaves_hidden_files_out(tmp_path: Path) -> None:
+    for name in ("b.WAV", "a/c.mp3", "a/.hidden.wav", "notes.txt", "d.ogg", "e.flac"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert [path.relative_to(tmp_path).as_posix() for path in audio.find_files(tmp_path)] == ["a/c.mp3", "b.WAV", "d.ogg", "e.flac"]
+
+
 def test_missing_file_says_so(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no such file"):
         audio.read(tmp_path / "none.wav")

@@ -1,54 +1,19 @@
 import csv
 import io
-import os
+import json
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
-import numpy
 import pytest
-import soundfile
-import torch
-from conftest import spoken
-from numpy.typing import ArrayLike
-from scipy.signal import resample_poly
+from support import Outcome, shell
 
-from digits import audio, data, predict, weights
-from digits.corpus import read_folder
-from digits.recognizer import NEEDS_TORCH, Recognizer, denoise
-
-
-def test_recognizer_agrees_with_the_test_loop(tiny_checkpoint: Path, tiny_corpus: Path) -> None:
-    """Parity of training and serving: the same probabilities for a file as in the run's predictions.csv."""
-    recognizer = Recognizer.load(tiny_checkpoint)
-    with (tiny_checkpoint.parent / "predictions.csv").open() as file:
-        rows = [row for row in csv.DictReader(file) if row["condition"] == "clean"]
-    for row in rows[::9]:
-        prediction = recognizer(*audio.read(tiny_corpus / row["clip"]))
-        assert prediction.digit == int(row["predicted"])
-        assert abs(prediction.probability - float(row["probability"])) < 1e-3
-        assert abs(sum(prediction.probabilities) - 1) < 1e-5
-
-
-def test_rate_format_channels_and_level_do_not_matter(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    clip = spoken(4, 0, 2)
-    at_48k = resample_poly(clip, 6, 1)
-    variants = {
-        "plain.wav": (clip, 8000),
-        "high.flac": (at_48k, 48_000),
-        "stereo.wav": (numpy.stack([clip, clip], axis=1), 8000),
-        "quiet.flac": (0.05 * at_48k, 48_000),
-        "small.ogg": (at_48k, 48_000),
-        "small.mp3": (at_48k, 48_000),
-        "odd.wav": (resample_poly(clip, 441, 80), 44_100),
-    }
-    recognizer = Recognizer.load(tiny_checkpoint)
-    heard = {}
-    for name, (samples, sample_rate) in variants.items():
-        soundfile.write(tmp_path / name, samples, sample_rate)
-        heard[name] = recognizer(*audio.read(tmp_path / name)).digit
-    assert heard == dict.fromkeys(variants, 4)
+from digits import audio, predict
+from digits.recognition.model_files import NEEDS_TORCH
+from digits.recognition.recognizer import Recognizer
+from digits.training import runs
 
 
 def test_csv_has_a_row_a_file_in_order_and_errors_go_to_stderr(
@@ -64,31 +29,95 @@ def test_csv_has_a_row_a_file_in_order_and_errors_go_to_stderr(
     assert rows[0] == ["path", "digit", "probability", "accepted"]
     assert [row[0] for row in rows[1:]] == good
     assert all(0 < float(row[2]) <= 1 for row in rows[1:])
-    errors = [line for line in output.err.splitlines() if line.startswith("digits.predict: ")]
+    errors = [line for line in output.err.splitlines() if line.startswith("digits predict: ")]
     assert len(errors) == 2
     assert "bad, really.wav" in errors[0]
     assert "missing.wav: no such file" in errors[1]
 
 
-def test_one_line_a_file_from_the_shell(tiny_checkpoint: Path, tiny_corpus: Path) -> None:
-    """The default model is the best finished run below ./outputs."""
-    command = [sys.executable, "-m", "digits.predict", str(tiny_corpus / "5_bob_1.wav")]
-    outputs = tiny_checkpoint.parent.parent
-    assert outputs.name.startswith("outputs")
-    if outputs.name != "outputs" and not (outputs.parent / "outputs").exists():
-        (outputs.parent / "outputs").symlink_to(outputs)
-    done = subprocess.run(command, capture_output=True, text=True, cwd=outputs.parent, env=os.environ, check=True)
-    assert done.stdout.count("\n") == 1
-    assert done.stdout.startswith(f"{tiny_corpus / '5_bob_1.wav'}: 5  ")
-    assert "best.ckpt" in done.stderr
+def test_a_folder_is_all_of_its_recordings(
+    tiny_checkpoint: Path, tiny_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("b.wav", "inner/a.wav", ".hidden.wav"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes((tiny_corpus / "5_bob_1.wav").read_bytes())
+    (tmp_path / "notes.txt").write_text("not a recording")
+    assert predict.main([str(tmp_path), f"--ckpt-path={tiny_checkpoint}"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == [str(tmp_path / "b.wav"), str(tmp_path / "inner" / "a.wav")]
+    assert all(": 5  " in line for line in lines)
 
 
-@pytest.mark.parametrize("command", [["digits.predict"], ["digits.predict", "--csv", "--ckpt-path=pretrained"]])
-def test_without_a_run_the_pretrained_model_answers_and_is_named(tmp_path: Path, tiny_corpus: Path, command: list[str]) -> None:
+def test_a_folder_without_recordings_is_an_error_and_the_others_go_on(
+    tiny_checkpoint: Path, tiny_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     clip = tiny_corpus / "5_bob_1.wav"
-    done = subprocess.run([sys.executable, "-m", *command, str(clip)], capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert predict.main([str(tmp_path), str(clip), f"--ckpt-path={tiny_checkpoint}"]) == 1
+    output = capsys.readouterr()
+    assert f"digits predict: {tmp_path}: no recordings in this folder (.wav, .flac, .ogg, .mp3)" in output.err.splitlines()
+    assert output.out.startswith(f"{clip}: 5  ")
+
+
+def test_standard_input_is_a_recording_like_any_other(
+    tiny_checkpoint: Path, tiny_corpus: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip = tiny_corpus / "5_bob_1.wav"
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(clip.read_bytes())))
+    assert predict.main(["-", str(clip), f"--ckpt-path={tiny_checkpoint}"]) == 0
+    from_stdin, from_file = capsys.readouterr().out.splitlines()
+    assert from_stdin.removeprefix("<stdin>") == from_file.removeprefix(str(clip))
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"noise")))
+    assert predict.main(["-", f"--ckpt-path={tiny_checkpoint}"]) == 1
+    assert "digits predict: <stdin>: not readable as audio" in capsys.readouterr().err
+
+
+def test_json_holds_everything_that_is_known_of_a_recording(
+    plain_model: Path, tiny_corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clips = [str(tiny_corpus / name) for name in ("5_bob_1.wav", "3_ann_2.wav")]
+    assert predict.main([*clips, "--json", "--threshold=1", f"--ckpt-path={plain_model}"]) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["path"] for row in found] == clips
+    for row, clip in zip(found, clips, strict=True):
+        prediction = Recognizer.load(plain_model, 1.0)(*audio.read(clip))
+        assert (row["digit"], row["probability"]) == (prediction.digit, prediction.probability)
+        assert tuple(row["probabilities"]) == prediction.probabilities
+        assert (row["accepted"], row["reason"]) == (False, "not sure")
+
+
+def test_the_threshold_decides_what_is_accepted(plain_model: Path, tiny_corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clip, model = str(tiny_corpus / "5_bob_1.wav"), f"--ckpt-path={plain_model}"
+    for threshold, accepted in (("0", True), ("1", False)):
+        assert predict.main([clip, model, f"--threshold={threshold}"]) == 0
+        assert capsys.readouterr().out.endswith("not sure\n") != accepted
+    assert predict.main([clip, model, "--threshold=1.5"]) == 1
+    assert capsys.readouterr().err == "digits predict: threshold must be a number from 0 to 1, got 1.5\n"
+
+
+def test_the_default_model_is_the_best_run_in_outputs(
+    tiny_checkpoint: Path, tiny_corpus: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tiny_checkpoint.parent.parent.parent)
+    assert predict.main([str(tiny_corpus / "5_bob_1.wav")]) == 0
+    output = capsys.readouterr()
+    assert output.out.count("\n") == 1
+    assert output.out.startswith(f"{tiny_corpus / '5_bob_1.wav'}: 5  ")
+    assert output.err == f"model: outputs/tiny/best.ckpt ({runs.OWN_MODEL})\n"
+
+
+def test_without_a_run_the_pretrained_model_answers_and_is_named(tmp_path: Path, tiny_corpus: Path) -> None:
+    clip = tiny_corpus / "5_bob_1.wav"
+    done = shell("predict", str(clip), cwd=tmp_path)
+    assert done.returncode == 0
+    assert done.stdout.startswith(f"{clip}: ")
+    assert done.stderr == "model: pretrained (no finished run in outputs)\n"
+
+
+def test_the_pretrained_model_can_be_named(tiny_corpus: Path, command: Callable[..., Outcome]) -> None:
+    clip = tiny_corpus / "5_bob_1.wav"
+    done = command("predict", "--csv", "--ckpt-path=pretrained", str(clip))
     assert str(clip) in done.stdout
-    assert done.stderr.startswith("model: pretrained")
+    assert done.stderr == "model: pretrained\n"
 
 
 def test_the_pretrained_model_needs_neither_torch_nor_lightning(tmp_path: Path, tiny_corpus: Path) -> None:
@@ -107,36 +136,4 @@ def test_the_pretrained_model_needs_neither_torch_nor_lightning(tmp_path: Path, 
     missing += f"sys.exit(predict.main(['--ckpt-path=x.ckpt', {str(clip)!r}]))"
     done = subprocess.run([sys.executable, "-c", missing], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 1
-    assert done.stderr == f"digits.predict: x.ckpt: {NEEDS_TORCH}\n"
-
-
-@pytest.mark.parametrize("convert", [numpy.float64, numpy.float32, torch.from_numpy, list])
-def test_a_waveform_may_be_any_array(tiny_checkpoint: Path, convert: Callable[[numpy.ndarray], ArrayLike]) -> None:
-    recognizer, clip = Recognizer.load(tiny_checkpoint), spoken(4, 0, 2)
-    assert recognizer(convert(clip), 8000) == recognizer(clip, 8000)
-
-
-def test_denoise_takes_noise_away() -> None:
-    sound = (0.02 * numpy.random.default_rng(0).standard_normal(16_000)).astype(numpy.float32)
-    time = numpy.arange(4000) / 16_000
-    sound[6000:10_000] += sum(0.05 * numpy.sin(2 * numpy.pi * 120 * harmonic * time) for harmonic in range(1, 60))
-    cleaned = denoise(sound, 16_000, sound[:5000])
-    assert cleaned.shape == sound.shape
-    assert cleaned.dtype == numpy.float32
-    before, after = ((x[6500:9500] ** 2).mean() / (x[:5000] ** 2).mean() for x in (sound, cleaned))
-    assert after > 10 * before  # word over noise
-
-
-@pytest.mark.fsdd
-def test_cached_test_clips_give_the_recognizer_s_answers(fsdd_checkpoint: Path) -> None:
-    recognizer = Recognizer.load(fsdd_checkpoint)
-    clips = [clip for clip in read_folder(Path(os.environ["FSDD_ROOT"]), "fsdd").clips if clip.take < 5]
-    log_mel = data.log_mels(clips, {})
-    with torch.inference_mode():
-        batch = weights.load(fsdd_checkpoint).network(log_mel).softmax(dim=1)
-    right = 0
-    for index in range(0, 300, 7):
-        prediction = recognizer(*audio.read(clips[index].path))
-        assert abs(prediction.probability - batch[index].max().item()) < 1e-3
-        right += prediction.digit == clips[index].digit
-    assert right >= 41  # of 43
+    assert done.stderr == f"digits predict: x.ckpt: {NEEDS_TORCH}\n"

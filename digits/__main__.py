@@ -1,0 +1,7 @@
+"""``python -m digits``: the command ``digits``."""
+
+import sys
+
+from digits import cli
+
+sys.exit(cli.main())

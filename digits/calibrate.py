@@ -1,0 +1,109 @@
+"""Fit a model's confidence on runs that held clips out, and write it as one plain file: ``digits calibrate CHECKPOINT OUT.npz``."""
+
+import argparse
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from digits.recognition.calibration import Calibration
+    from digits.recognition.torch_models import Trained
+
+MAX_RISK = 0.02  # largest share of wrong answers among those that the threshold accepts, on held-out speakers
+MAX_FALSE = 0.05  # largest share of other words that it accepts, none of which training has heard
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="digits calibrate",
+        description="Fit a checkpoint's temperature and threshold on runs of the same recipe, each tested on clips that it had not "
+        "heard, and write it as one plain file without pickle.",
+        epilog="example: digits calibrate outputs/pretrained/last.ckpt live.npz --held-out outputs/loso/fsdd/live",
+    )
+    parser.add_argument("ckpt_path", metavar="CHECKPOINT")
+    parser.add_argument("out", metavar="OUT", help="the file to write, .npz")
+    parser.add_argument("--held-out", type=Path, required=True, metavar="FOLDER", help="the runs, for example of +sweep=loso")
+    options = parser.parse_args(arguments)
+
+    from digits.recognition import torch_models  # here, so that --help is quick
+    from digits.training import runs
+
+    try:
+        calibrated = calibrate(*held_out(options.held_out), other_words(torch_models.load(options.ckpt_path)))
+        torch_models.write_plain(options.out, options.ckpt_path, calibrated, runs.git_commit())
+    except (ValueError, OSError) as error:
+        print(f"digits calibrate: {error}", file=sys.stderr)
+        return 1
+    print(f"{options.out}: temperature {calibrated.temperature}, not sure below {calibrated.threshold}")
+    return 0
+
+
+def held_out(folder: Path) -> "tuple[Tensor, Tensor]":
+    """Logits (clips, outputs) and labels (clips,) of the clean test clips of all runs in a folder.
+
+    Raises:
+        ValueError: there are no finished runs, or they do not belong together.
+    """
+    import torch
+
+    from digits.training import runs
+
+    finished = runs.read_metrics(folder)
+    for run_dir, metrics in finished.items():
+        if not metrics.get("complete", True):
+            raise ValueError(f"{run_dir}: was tested on a part of its clips only; calibrate on complete runs")
+    rows = [row for run_dir in finished for row in runs.read_predictions(run_dir) if row["condition"] == "clean"]
+    if not rows:
+        raise ValueError(f"{folder}: no finished run with test clips in it")
+    if len({len(row["logits"]) for row in rows}) > 1:
+        raise ValueError(f'{folder}: holds runs with and without a "no digit" output; calibrate on runs of one recipe')
+    logits = torch.tensor([row["logits"] for row in rows])
+    return logits, torch.tensor([row["digit"] for row in rows])
+
+
+def other_words(trained: "Trained") -> "Tensor | None":
+    """Logits of synthetic words that no training hears; None for a network without a "no digit" output."""
+    import torch
+
+    from digits.corpora import catalog
+    from digits.corpora.corpus import N_DIGITS
+    from digits.training.log_mels import log_mels
+
+    n_outputs = trained.network.head[-1].out_features  # type: ignore[index,union-attr]
+    if n_outputs == N_DIGITS:
+        return None
+    log_mel = log_mels(catalog.get("espeak-words-validation").load(None).clips, trained.front_end.settings)
+    with torch.inference_mode():
+        return trained.network(log_mel)
+
+
+def calibrate(logits: "Tensor", labels: "Tensor", others: "Tensor | None" = None) -> "Calibration":
+    """Temperature and threshold from held-out clips.
+
+    The threshold is the stricter of two: the lowest at which at most :data:`MAX_RISK` of the accepted answers are wrong, and the
+    lowest at which at most :data:`MAX_FALSE` of the other sounds are accepted.
+
+    Args:
+        logits: of digits, shape (clips, outputs).
+        labels: of the same clips, shape (clips,).
+        others: logits of other sounds, shape (sounds, outputs), if any.
+
+    Raises:
+        ValueError: no threshold keeps :data:`MAX_RISK`.
+    """
+    from digits.recognition import calibration
+
+    temperature = calibration.fit_temperature(logits, labels)
+    confidence, predicted = calibration.probabilities(logits, temperature).max(dim=1)
+    threshold = calibration.choose_threshold(confidence, predicted == labels, MAX_RISK)
+    if others is not None:
+        confidence = calibration.probabilities(others, temperature).max(dim=1).values
+        threshold = max(threshold, float(confidence.quantile(1 - MAX_FALSE)))
+    return calibration.Calibration(round(temperature, 4), math.ceil(1e4 * threshold) / 1e4)  # rounded up, to keep both
+
+
+if __name__ == "__main__":
+    sys.exit(main())

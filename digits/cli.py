@@ -1,0 +1,74 @@
+"""The command ``digits`` (or ``python -m digits``), and what its subcommands share: configs, and mistakes told in one line."""
+
+import os
+import runpy
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+COMMANDS = {
+    "train": "train, test and record one run, or a sweep of many",
+    "mic": "hear digits live, from a microphone or a file",
+    "predict": "recognise the digit in recordings",
+    "export": "write a model as one ONNX file that runs without torch",
+    "calibrate": "fit a model's confidence on held-out runs and write it as one plain file",
+}
+USAGE = "usage: digits COMMAND ...\n\n" + "\n".join(f"  {name:<10} {does}" for name, does in COMMANDS.items())
+EXAMPLES = """
+digits COMMAND --help says more. Examples:
+
+  digits mic                           the default microphone; Ctrl-C to stop
+  digits predict seven.wav             one line per file
+  digits train experiment=robust       one run; all settings are in conf/"""
+
+_CLONED, _INSTALLED = Path(__file__).parent.parent / "conf", Path(__file__).parent / "conf"
+CONF = str(_INSTALLED if _INSTALLED.is_dir() else _CLONED)
+
+
+def main() -> int:
+    """Hand over to the subcommand that the command line names; returns the exit status."""
+    name, *arguments = sys.argv[1:] or ["--help"]
+    if name in ("-h", "--help"):
+        print(f"{USAGE}\n{EXAMPLES}")
+        return 0
+    if name not in COMMANDS:
+        print(f"digits: there is no command {name}; choose one of {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    sys.argv[1:] = arguments
+    runpy.run_module(f"digits.{name}", run_name="__main__", alter_sys=True)  # as python -m does, which Lightning repeats for DDP
+    return 0
+
+
+def run(job: Callable[[], object], program: str) -> None:
+    """Run a Hydra program; a user's mistake ends it in one line.
+
+    ``HYDRA_FULL_ERROR=1`` shows the tracebacks of mistakes too. Faults of ours always show theirs.
+    """
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints its own shortened traceback and exits
+    try:
+        job()
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:
+        if show_traceback:
+            raise
+        sys.exit(f"{program}: {explain(error)}")
+
+
+def explain(error: BaseException) -> str:
+    """The message of the original error on one line; Hydra wraps what a constructor raises."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import ConfigAttributeError, ConfigKeyError
+
+    while isinstance(error, HydraException) and error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, ConfigKeyError | ConfigAttributeError) and error.full_key:
+        name = str(error.full_key)
+        hint = f"; +{name}= adds one of Lightning's Trainer arguments" if name.startswith("trainer.") else ""
+        return f"there is no setting {name}{hint}"
+    return " ".join(str(error).split())

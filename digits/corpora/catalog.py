@@ -1,0 +1,46 @@
+"""The table of all corpora.
+
+A new one is a module beside this, an entry in :data:`CORPORA`, and ``conf/data/NAME.yaml`` for ``data=NAME`` on the command line.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from digits.corpora import espeak, folder, fsdd
+from digits.corpora.corpus import Corpus
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a corpus comes from.
+
+    Args:
+        load: takes ``data.root`` (None: wherever the corpus usually is) and returns the corpus.
+        is_synthetic: its voices are a synthesiser's; models trained on it come last where the best one is chosen.
+        may_change: it belongs to the user, who may add recordings between runs, so that no earlier result stands for a new one.
+    """
+
+    load: Callable[[str | None], Corpus]
+    is_synthetic: bool = False
+    may_change: bool = False
+
+
+CORPORA = {
+    "fsdd": Source(fsdd.load),
+    "folder": Source(folder.load, may_change=True),
+    "espeak": Source(lambda root: espeak.load("espeak"), is_synthetic=True),
+    "espeak-voices": Source(lambda root: espeak.load("espeak-voices"), is_synthetic=True),
+    "espeak-words": Source(lambda root: espeak.load("espeak-words"), is_synthetic=True),
+    "espeak-words-validation": Source(lambda root: espeak.load("espeak-words-validation"), is_synthetic=True),
+}
+
+
+def get(source: str) -> Source:
+    """The entry of that name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if source not in CORPORA:
+        raise ValueError(f"data.source must be one of {', '.join(CORPORA)}, got {source}")
+    return CORPORA[source]

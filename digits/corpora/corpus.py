@@ -1,0 +1,147 @@
+"""What a corpus is: clips with their labels and content hashes, and how they divide into training, validation and test parts."""
+
+import hashlib
+import os
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from digits import audio
+
+N_DIGITS = 10
+NO_DIGIT = N_DIGITS  # the label of all other sounds
+FILE_NAME = re.compile(r"(?P<digit>[0-9]|none)_(?P<speaker>.+)_(?P<take>[0-9]+)", re.ASCII)
+TAKES_PER_FOLD = 5  # as in FSDD's official split, whose test part is takes 0-4
+N_FOLDS = 10
+SPLITS = ("official", "take_fold", "speaker", "test_only", "all")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One recording of a digit, or of something else (:data:`NO_DIGIT`).
+
+    ``name`` is its path relative to the corpus's folder, ``blob`` the git blob id of its bytes (hex).
+    """
+
+    path: Path
+    name: str
+    digit: int
+    speaker: str
+    take: int
+    blob: str
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Clips, sorted by name. ``name`` identifies the corpus in tables, runs and metrics."""
+
+    name: str
+    clips: list[Clip]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Indices into a corpus's clips. No clip is in two parts, except under the split ``all``."""
+
+    train: list[int]
+    val: list[int]
+    test: list[int]
+
+
+def cache_folder() -> Path:
+    """Where downloads, synthetic voices and log-mels are kept: ``$DIGITS_CACHE``, or the user's cache folder."""
+    import platformdirs  # here, because reading a model needs none
+
+    return Path(os.environ.get("DIGITS_CACHE") or platformdirs.user_cache_dir("digits", appauthor=False))
+
+
+def git_blob(content: bytes) -> str:
+    """The id that git gives to a file with this content (SHA-1, hex)."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+def read_folder(root: str | Path, name: str, others: bool = False) -> Corpus:
+    """List the recordings ``{digit}_{speaker}_{n}.wav|flac|ogg|mp3`` in a folder and its subfolders.
+
+    Args:
+        root: the folder.
+        name: of the corpus.
+        others: also accept recordings of other sounds, ``none_{speaker}_{n}``.
+
+    Raises:
+        ValueError: the folder holds no recordings, or one whose name cannot be parsed.
+        FileNotFoundError: there is no such folder.
+    """
+    root = Path(root).expanduser()
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root}: no such folder")
+    clips = sorted((_clip(path, root, others) for path in audio.find_files(root)), key=lambda clip: clip.name)
+    if not clips:
+        raise ValueError(f"{root}: no recordings named like 7_george_0.wav ({', '.join(audio.FILE_SUFFIXES)}) in this folder")
+    return Corpus(name, clips)
+
+
+def _clip(path: Path, root: Path, others: bool) -> Clip:
+    match = FILE_NAME.fullmatch(path.stem)
+    if match is None or (match["digit"] == "none" and not others):
+        raise ValueError(f"{path}: a recording must be named {{digit}}_{{speaker}}_{{n}}, like 7_george_0.wav")
+    blob = git_blob(path.read_bytes())
+    digit = NO_DIGIT if match["digit"] == "none" else int(match["digit"])
+    return Clip(path, path.relative_to(root).as_posix(), digit, match["speaker"], int(match["take"]), blob)
+
+
+def divide(clips: Sequence[Clip], split: str, fold: int = 0, test_speakers: Collection[str] = ()) -> Parts:
+    """Divide clips into training, validation and test parts.
+
+    Args:
+        clips: of a corpus.
+        split: ``official`` tests on takes 0-4, validates on 5-9 and trains on the rest. ``take_fold`` tests on takes
+            5 * fold .. 5 * fold + 4 and validates on the next five (after the last fold, on the first). ``speaker`` tests on all
+            clips of ``test_speakers`` and validates on takes 5-9 of the others. ``test_only`` tests on everything. ``all`` trains
+            on everything, validates on takes 5-9, which are also trained on, and tests on nothing.
+        fold: 0 to 9, for ``take_fold``.
+        test_speakers: for ``speaker``.
+
+    Raises:
+        ValueError: an unknown split, fold or speaker, or a part that would be empty.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"data.split must be one of {', '.join(SPLITS)}, got {split}")
+    if split == "test_only":
+        return Parts([], [], list(range(len(clips))))
+    if split == "all":
+        return Parts(list(range(len(clips))), [i for i, clip in enumerate(clips) if _fold(clip) == 1], [])
+    if split == "speaker":
+        speakers = _known(test_speakers, clips)
+        tested = [clip.speaker in speakers for clip in clips]
+        validated = [_fold(clip) == 1 for clip in clips]
+    else:
+        if not (0 <= fold < N_FOLDS):
+            raise ValueError(f"data.fold must be 0 to {N_FOLDS - 1}, got {fold}")
+        test_fold = fold if split == "take_fold" else 0
+        tested = [_fold(clip) == test_fold for clip in clips]
+        validated = [_fold(clip) == (test_fold + 1) % N_FOLDS for clip in clips]
+    parts = Parts(
+        train=[i for i in range(len(clips)) if not tested[i] and not validated[i]],
+        val=[i for i in range(len(clips)) if validated[i] and not tested[i]],
+        test=[i for i in range(len(clips)) if tested[i]],
+    )
+    for part, indices in vars(parts).items():
+        if not indices:
+            raise ValueError(
+                f"data.split={split} leaves no clips for {part}: it divides by the number n in {{digit}}_{{speaker}}_{{n}}; "
+                "use data.split=test_only to test a trained model on every clip"
+            )
+    return parts
+
+
+def _fold(clip: Clip) -> int:
+    return clip.take // TAKES_PER_FOLD
+
+
+def _known(test_speakers: Collection[str], clips: Sequence[Clip]) -> set[str]:
+    speakers = {clip.speaker for clip in clips}
+    if not test_speakers or not speakers.issuperset(test_speakers):
+        raise ValueError(f"data.test_speakers must name some of {', '.join(sorted(speakers))}, got {list(test_speakers)}")
+    return set(test_speakers)

@@ -1,0 +1,206 @@
+"""Downloads a published archive of recordings: resumable, with progress, verified by content, and all or nothing."""
+
+import errno
+import hashlib
+import shutil
+import tarfile
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+from urllib.error import HTTPError
+
+from digits.corpora.corpus import git_blob
+
+REACH_S = 20.0  # the first byte must arrive within this time, over all attempts
+STALL_S = 15.0  # longest silence of a download that is under way
+ATTEMPTS = 3
+MAX_BYTES = 20_000_000_000
+MAX_FILE_BYTES = 100_000_000
+CHUNK = 1 << 16
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class UnreachableError(ConnectionError):
+    """A corpus is neither on this machine nor can it be downloaded."""
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A .tar.gz file with recordings in one of its folders.
+
+    Args:
+        label: the corpus's name and version, for progress and messages.
+        url: of the archive.
+        folder: name of the folder with the recordings, one level below the archive's top folder.
+        tree: git's id of that folder (SHA-1, hex): archives are packed anew now and then, their content stays.
+        ways_out: what a user can do without it, for messages.
+        is_executable: whether a file of that name has git's mode 100755, which is part of ``tree``.
+    """
+
+    label: str
+    url: str
+    folder: str
+    tree: str
+    ways_out: str
+    is_executable: Callable[[str], bool] = lambda name: False
+
+    def check(self, blobs: Iterable[tuple[str, str]], where: Path) -> None:
+        """Compare files, as pairs of name and git blob id, with what was published.
+
+        Raises:
+            ValueError: they differ.
+        """
+        files = dict(blobs)
+        if (found := self.tree_hash(files)) != self.tree:
+            raise ValueError(
+                f"{where}: not the recordings of {self.label} "
+                f"({len(files)} recordings, git tree {found[:12]} instead of {self.tree[:12]}); {self.ways_out}"
+            )
+
+    def tree_hash(self, blobs: dict[str, str]) -> str:
+        """The id that git gives to a flat folder of these files, name -> blob id (SHA-1, hex)."""
+        entries = b"".join(
+            (b"100755 " if self.is_executable(name) else b"100644 ") + name.encode() + b"\0" + bytes.fromhex(blob)
+            for name, blob in sorted(blobs.items())
+        )
+        return hashlib.sha1(b"tree %d\0" % len(entries) + entries, usedforsecurity=False).hexdigest()
+
+
+def download(archive: Archive, folder: Path) -> None:
+    """Download an archive and put its recordings into ``folder``, which appears only when they are complete and verified.
+
+    A download that breaks off is continued by the next call. Of several processes at once, one downloads and the others wait.
+
+    Raises:
+        UnreachableError: no server answered in time, or the archive came incomplete or holds something else.
+        OSError: the disk is full or cannot be written.
+    """
+    from filelock import FileLock
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part, lock = (folder.with_name(f".{folder.name}.{suffix}") for suffix in ("part", "lock"))
+    with FileLock(lock):
+        if not (folder.is_dir() and _is_good(archive, folder)):  # no other process was faster
+            _fetch(archive, part)
+            _install(archive, part, folder)
+        lock.unlink(missing_ok=True)  # whoever still waits for it finds the folder
+
+
+def _install(archive: Archive, part: Path, folder: Path) -> None:
+    """Extract what was downloaded, verify it, and put it into place."""
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
+        recordings = Path(scratch) / "recordings"
+        try:
+            extract(part, archive.folder, recordings)
+            archive.check(_blobs(recordings), recordings)
+        except (tarfile.TarError, ValueError, OSError, EOFError) as error:
+            if isinstance(error, OSError) and error.errno in FULL_DISK:
+                raise _full(error, folder.parent) from error
+            part.unlink(missing_ok=True)
+            raise UnreachableError(
+                f"the archive from {archive.url} is damaged or has changed ({error}); {archive.ways_out}"
+            ) from error
+        shutil.rmtree(folder, ignore_errors=True)  # a damaged one
+        recordings.rename(folder)
+    part.unlink()
+
+
+def _full(error: OSError, folder: Path) -> OSError:
+    return OSError(error.errno, f"{folder} is full; DIGITS_CACHE names another folder")
+
+
+def _is_good(archive: Archive, folder: Path) -> bool:
+    try:
+        archive.check(_blobs(folder), folder)
+    except (ValueError, OSError):
+        return False
+    return True
+
+
+def _blobs(folder: Path) -> Iterable[tuple[str, str]]:
+    return ((path.name, git_blob(path.read_bytes())) for path in folder.iterdir())
+
+
+def extract(archive: Path, subfolder: str, folder: Path) -> None:
+    """Extract the regular files ``*/SUBFOLDER/NAME.wav``; only the last, checked part of a member's path is ever used."""
+    folder.mkdir()
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            parts = member.name.split("/")
+            if not (member.isreg() and len(parts) == 3 and parts[1] == subfolder and parts[2].endswith(".wav")):
+                continue
+            if member.size > MAX_FILE_BYTES:
+                raise ValueError(f"{member.name} would have {member.size} bytes")
+            source = tar.extractfile(member)
+            assert source is not None
+            (folder / Path(parts[2]).name).write_bytes(source.read())
+
+
+def _fetch(archive: Archive, path: Path) -> None:
+    """Download to ``path``, continuing what is there; several attempts."""
+    deadline = time.monotonic() + REACH_S
+    problem: Exception | None = None
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            time.sleep(max(0.0, min(2.0**attempt, deadline - time.monotonic())))
+        if (remaining := deadline - time.monotonic()) <= 0:
+            break
+        try:
+            with _open(archive.url, remaining, path.stat().st_size if path.exists() else 0) as response:
+                deadline = time.monotonic() + REACH_S  # it can be reached; a connection that breaks later gets as long again
+                _copy(response, path, archive.label)
+            return
+        except (OSError, HTTPException) as error:
+            if isinstance(error, HTTPError) and error.code == 416:  # what is there is no beginning of what the server has
+                path.unlink(missing_ok=True)
+            elif isinstance(error, OSError) and error.errno in FULL_DISK:
+                raise _full(error, path.parent) from error
+            problem = error
+    raise UnreachableError(f"cannot download {archive.label} from {archive.url} ({problem}); {archive.ways_out}")
+
+
+def _open(url: str, timeout_s: float, offset: int) -> HTTPResponse:
+    """urlopen in a thread of its own, because its time-out does not cover the name look-up, which can hang for minutes."""
+    outcome: list[HTTPResponse | Exception] = []
+    request = urllib.request.Request(url, headers={"Range": f"bytes={offset}-"} if offset else {})  # noqa: S310
+
+    def connect() -> None:
+        try:
+            outcome.append(urllib.request.urlopen(request, timeout=STALL_S))  # noqa: S310 - a constant https address
+        except Exception as error:  # whatever it is, the waiting side raises it
+            outcome.append(error)
+
+    thread = threading.Thread(target=connect, daemon=True)
+    thread.start()
+    thread.join(timeout_s)
+    if not outcome:
+        raise TimeoutError(f"no answer within {REACH_S:.0f} s")
+    if isinstance(outcome[0], Exception):
+        raise outcome[0]
+    return outcome[0]
+
+
+def _copy(response: HTTPResponse, path: Path, label: str) -> None:
+    from tqdm import tqdm
+
+    continues = response.status == 206
+    done = path.stat().st_size if continues else 0
+    announced = int(response.headers.get("Content-Length") or 0)
+    total = done + announced if announced else None
+    with (
+        path.open("ab" if continues else "wb") as file,
+        tqdm(initial=done, total=total, unit="B", unit_scale=True, desc=label, disable=None) as bar,
+    ):
+        while chunk := response.read1(CHUNK):
+            done += len(chunk)
+            if done > MAX_BYTES:
+                raise ConnectionError(f"the server sends more than {MAX_BYTES:,} bytes")
+            file.write(chunk)
+            bar.update(len(chunk))
+    if total is not None and done < total:
+        raise ConnectionError(f"the connection ended after {done} of {total} bytes")

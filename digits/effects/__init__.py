@@ -1,0 +1,77 @@
+"""What can happen to a waveform before the front end sees it: one table of effects, for training copies and test conditions alike.
+
+Effects are written as a config writes them, a dictionary of names and arguments that are applied in order:
+``{reverb: {rt60_s: 0.6}, white_noise: {snr_db: 10}}``. An argument given as ``[low, high]`` is drawn uniformly for each clip, and
+an effect with ``p`` is applied with that probability. An empty dictionary leaves the clip as it is.
+"""
+
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from digits.effects import channel, noise, non_digits, rooms, voices
+from digits.effects.scene import Effect, Scene
+
+FAMILIES = (noise, rooms, channel, voices, non_digits)
+EFFECTS = {name: item for family in FAMILIES for name, item in vars(family).items() if isinstance(item, Effect)}
+_SEED_NAMES = {"drop_packets": "dropout"}  # its first name, which goes on seeding it: renaming must not change a figure
+
+Effects = Mapping[str, Mapping[str, Any]]
+
+
+def apply(waveform: Tensor, sample_rate: int, effects: Effects, key: str, voices: Sequence[Tensor] = ()) -> Tensor:
+    """Apply effects to one clip; the result depends on the arguments alone, ``key`` (clip and seed) among them.
+
+    Args:
+        waveform: shape (samples,).
+        sample_rate: of the waveform, Hz.
+        effects: name -> arguments, see the module's description.
+        key: seeds the random values, together with the effects.
+        voices: other recordings at that rate, shape (samples,) each, for effects that need them.
+
+    Raises:
+        ValueError: an unknown effect or argument, or a value outside its range.
+    """
+    seeds = {_SEED_NAMES.get(name, name): arguments for name, arguments in effects.items()}
+    seed = zlib.crc32(json.dumps([key, seeds], sort_keys=True).encode())
+    scene = Scene(sample_rate, torch.Generator().manual_seed(seed), voices)
+    for name, arguments in effects.items():
+        check([name])
+        try:
+            if "p" in arguments and scene.uniform(0, 1) >= arguments["p"]:
+                continue
+            drawn = {argument: _draw(value, scene) for argument, value in arguments.items() if argument != "p"}
+            waveform = EFFECTS[name](waveform, scene, **drawn)
+        except (TypeError, ValueError, KeyError, ArithmeticError, RuntimeError) as error:
+            raise ValueError(f"effect {name} with {arguments}: {error}") from error
+    return waveform
+
+
+def _draw(value: Any, scene: Scene) -> Any:
+    return scene.uniform(*value) if isinstance(value, list | tuple) else value
+
+
+def need_voices(effects: Effects) -> bool:
+    """Whether any of the effects needs other recordings."""
+    return any(EFFECTS[name].needs_voices for name in check(effects))
+
+
+def read_files(effects: Effects) -> bool:
+    """Whether any of the effects reads the user's own files, which may change between runs."""
+    return any(EFFECTS[name].reads_files for name in check(effects))
+
+
+def check(effects: Sequence[str] | Effects) -> Sequence[str] | Effects:
+    """Return the effects if all their names are known.
+
+    Raises:
+        ValueError: one is not.
+    """
+    for name in effects:
+        if name not in EFFECTS:
+            raise ValueError(f"unknown effect {name}; there are {', '.join(EFFECTS)}")
+    return effects

@@ -1,0 +1,88 @@
+"""Model files: one :func:`load` for ``pretrained``, ``.onnx``, ``.npz`` and ``.ckpt``. Nothing in a file is ever executed.
+
+An ``.onnx`` file, which ``digits export`` writes, runs with onnxruntime. The other kinds need torch and are read by
+:mod:`digits.recognition.torch_models`.
+"""
+
+import json
+from pathlib import Path
+from typing import Protocol
+
+import numpy
+from numpy.typing import NDArray
+
+from digits.audio import WordWindow
+
+PRETRAINED = "pretrained"  # the name of the model that comes with the package
+PRETRAINED_PATH = Path(__file__).parent.parent / "pretrained" / "live.onnx"
+NEEDS_TORCH = "this model needs torch: pip install '.[train]'; ckpt_path=pretrained and .onnx files do not"
+
+
+class Model(Protocol):
+    """A trained model behind its front end: windows (batch, samples), float32 -> probabilities of the digits (batch, 10)."""
+
+    @property
+    def window(self) -> WordWindow:
+        """Makes its windows."""
+
+    @property
+    def threshold(self) -> float:
+        """Lowest probability at which it considers itself sure."""
+
+    def __call__(self, windows: NDArray[numpy.float32]) -> NDArray[numpy.float32]:
+        """What a row lacks to 1 is the probability that the sound is no digit."""
+
+
+def load(path: str | Path) -> Model:
+    """Load a model.
+
+    Args:
+        path: ``pretrained``, a file of ``digits export`` (.onnx) or ``digits calibrate`` (.npz), or a checkpoint of
+            ``digits train`` (.ckpt), which is not calibrated and has no threshold.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged or another program's, or the package that runs it is missing.
+    """
+    if str(path) == PRETRAINED:
+        path = PRETRAINED_PATH
+    if Path(path).suffix == ".onnx":
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"{path}: no such model")
+        return OnnxModel(path)
+    try:
+        from digits.recognition import torch_models
+    except ImportError as error:
+        raise ValueError(f"{path}: {NEEDS_TORCH}") from error
+    return torch_models.load(path)
+
+
+class OnnxModel:
+    """A file of ``digits export``, run by onnxruntime on one thread.
+
+    Args:
+        model: its path, or its content.
+
+    Raises:
+        ValueError: it is damaged or another program's, or onnxruntime is missing.
+    """
+
+    def __init__(self, model: str | Path | bytes) -> None:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise ValueError("an .onnx model needs onnxruntime: pip install '.[live]'") from error
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        try:
+            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            metadata = self._session.get_modelmeta().custom_metadata_map
+            front_end, calibration = json.loads(metadata["front_end"]), json.loads(metadata["calibration"])
+            self.threshold = float(calibration["threshold"])
+            self.window = WordWindow(**{name: front_end[name] for name in ("sample_rate", "window_s", "trim")})
+        except Exception as error:  # onnxruntime has a class of its own for each fault
+            name = "the content" if isinstance(model, bytes) else model
+            raise ValueError(f"{name}: not a model that digits export wrote, or damaged") from error
+
+    def __call__(self, windows: NDArray[numpy.float32]) -> NDArray[numpy.float32]:
+        return self._session.run(None, {"waveform": windows})[0]

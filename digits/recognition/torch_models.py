@@ -1,0 +1,154 @@
+"""Models in torch: checkpoints of ``digits train`` (.ckpt) and plain archives of weights (.npz), read without executing anything.
+
+A plain archive is a numpy file without pickle: the network's arrays and, as JSON, its settings, front end, calibration and origin.
+"""
+
+import json
+import pickle
+import zipfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from digits import networks
+from digits.audio import WordWindow
+from digits.features import FrontEnd
+from digits.recognition import calibration
+from digits.recognition.calibration import Calibration
+
+PLAIN_PRETRAINED_PATH = Path(__file__).parent.parent / "pretrained" / "live.npz"
+FORMAT = 1
+FACTS = ("experiment", "corpus", "seed")  # what a checkpoint says about its training
+PARTS = {"state_dict": (), "hyper_parameters": ("network",), "datamodule_hyper_parameters": ("front_end", "source")}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network in eval mode, its front end and its calibration; a :class:`digits.recognition.model_files.Model`."""
+
+    network: nn.Module
+    front_end: FrontEnd
+    calibration: Calibration = field(default_factory=Calibration)
+
+    @property
+    def window(self) -> WordWindow:
+        return self.front_end.window
+
+    @property
+    def threshold(self) -> float:
+        return self.calibration.threshold
+
+    def probabilities(self, windows: Tensor) -> Tensor:
+        """Probabilities of the digits, (batch, samples) -> (batch, 10); this is what an exported model computes."""
+        return calibration.probabilities(self.network(self.front_end.log_mel(windows)), self.calibration.temperature)
+
+    def __call__(self, windows: NDArray[numpy.float32]) -> NDArray[numpy.float32]:
+        with torch.inference_mode():
+            return self.probabilities(torch.from_numpy(windows)).numpy()
+
+
+def load(path: str | Path) -> Trained:
+    """``pretrained``, a plain archive (.npz), or a checkpoint, which has no calibration.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`read_plain` and :func:`restore_checkpoint`.
+    """
+    if str(path) == "pretrained":
+        path = PLAIN_PRETRAINED_PATH
+    return read_plain(path) if Path(path).suffix == ".npz" else restore_checkpoint(path)
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """The content of a checkpoint of ``digits train`` as plain values and tensors, :data:`FACTS` among its hyperparameters.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, holds anything but plain values and tensors, or is another program's.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such checkpoint; train one with digits train, or use ckpt_path=pretrained")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(f"{path}: refused, because it is damaged or holds more than plain values and tensors") from error
+    except Exception as error:  # a foreign or damaged file leads the unpickler anywhere: IndexError, KeyError, RuntimeError...
+        raise ValueError(f"{path}: damaged or truncated, or not a checkpoint at all") from error
+    if not isinstance(checkpoint, dict) or not all(
+        isinstance(checkpoint.get(part), dict) and set(names) <= set(checkpoint[part]) for part, names in PARTS.items()
+    ):
+        raise ValueError(f"{path}: a checkpoint of another program; digits train writes the ones that can be used")
+    hparams = checkpoint["hyper_parameters"]
+    hparams |= {name: hparams.get("run", {}).get(name) for name in FACTS if name not in hparams}  # until 0.1.0 they lay in run
+    return checkpoint
+
+
+def restore_checkpoint(path: str | Path) -> Trained:
+    """The model in a checkpoint of ``digits train``.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`read_checkpoint`, or settings and weights that do not fit.
+    """
+    checkpoint = read_checkpoint(path)
+    try:
+        network = networks.build(**checkpoint["hyper_parameters"]["network"])
+        prefix = "network."
+        weights = {name.removeprefix(prefix): value for name, value in checkpoint["state_dict"].items() if name.startswith(prefix)}
+        network.load_state_dict(weights)
+        return Trained(network.eval(), FrontEnd(**(checkpoint["datamodule_hyper_parameters"]["front_end"] or {})))
+    except (KeyError, TypeError, RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path}: its settings and weights do not fit this version of digits ({reason})") from error
+
+
+def read_plain(path: str | Path) -> Trained:
+    """The model in a plain archive (.npz).
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, of another version, or another program's.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such model")
+    try:
+        with numpy.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        settings: dict[str, Any] = json.loads(str(arrays.pop("settings")))
+        if settings["format"] != FORMAT:
+            raise ValueError(f"format {settings['format']}, this version of digits reads {FORMAT}")
+        network = networks.build(**settings["network"])
+        missing, unexpected = network.load_state_dict(
+            {name: torch.from_numpy(array) for name, array in arrays.items()}, strict=False
+        )
+        if unexpected or any("num_batches" not in name for name in missing):
+            raise ValueError(f"weights that do not fit {settings['network']['name']}")
+        return Trained(network.eval(), FrontEnd(**settings["front_end"]), Calibration(**settings["calibration"]))
+    except (ValueError, KeyError, TypeError, RuntimeError, EOFError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: not a model that digits calibrate wrote, or damaged ({str(error).splitlines()[0]})") from error
+
+
+def write_plain(path: str | Path, ckpt_path: str | Path, calibrated: Calibration, git_commit: str | None) -> None:
+    """Turn a checkpoint of ``digits train`` into a plain archive.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`restore_checkpoint`; or a path that does not end in .npz.
+    """
+    if Path(path).suffix != ".npz":
+        raise ValueError(f"{path}: the file's name must end in .npz")
+    checkpoint = read_checkpoint(ckpt_path)
+    settings = {
+        "format": FORMAT,
+        "network": checkpoint["hyper_parameters"]["network"],
+        "front_end": checkpoint["datamodule_hyper_parameters"]["front_end"],
+        "calibration": asdict(calibrated),
+        "about": {**{name: checkpoint["hyper_parameters"][name] for name in FACTS}, "git_commit": git_commit},
+    }
+    weights = restore_checkpoint(ckpt_path).network.state_dict()
+    arrays = {name: value.numpy() for name, value in weights.items() if "num_batches" not in name}
+    numpy.savez(path, settings=numpy.array(json.dumps(settings)), **arrays)

@@ -1,0 +1,147 @@
+"""Lightning callbacks: what TensorBoard shows besides scalars, lines for a log, and the files a run leaves."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor
+
+from digits import audio
+from digits.corpora.corpus import N_DIGITS
+from digits.recognition import onnx_export, torch_models
+from digits.recognition.calibration import probabilities
+from digits.training import figures, runs
+
+log = logging.getLogger(__name__)
+
+N_CHECKED = 20  # recordings that an exported model is compared on
+
+
+class Dashboard(lightning.Callback):
+    """Log-mels before and after augmentation; of the clean test, the confusion matrix and the misclassified clips as audio.
+
+    Args:
+        n_log_mels: clips in the first figure.
+        n_misclassified: at most so many clips as audio.
+    """
+
+    def __init__(self, n_log_mels: int = 4, n_misclassified: int = 20) -> None:
+        self.n_log_mels = n_log_mels
+        self.n_misclassified = n_misclassified
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        tensors = trainer.datamodule.train_set.tensors  # type: ignore[attr-defined]
+        log_mel, label = (tensor[:: len(tensor) // self.n_log_mels][: self.n_log_mels] for tensor in tensors)
+        with torch.random.fork_rng():
+            augmented = pl_module.augment(log_mel.to(pl_module.device)).cpu()
+        for logger in _boards(trainer):
+            logger.experiment.add_figure("log_mel/augmentation", figures.before_and_after(log_mel, augmented, label))
+
+    def on_test_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        data, logits = trainer.datamodule, pl_module.test_logits  # type: ignore[attr-defined]
+        if "clean" not in logits:
+            return
+        predicted = {name: scores[:, :N_DIGITS].argmax(dim=1) for name, scores in logits.items()}
+        labels = data.test_labels[: len(predicted["clean"])]
+        for logger in _boards(trainer):
+            if len(predicted) > 1:
+                accuracies = {name: float((digits == labels).float().mean()) for name, digits in predicted.items()}
+                logger.experiment.add_figure("test/conditions", figures.condition_bars(accuracies))
+            self._add_errors(logger.experiment, data.test_clips, labels, predicted["clean"])
+
+    def _add_errors(self, board: Any, clips: list[Any], labels: Tensor, predicted: Tensor) -> None:
+        wrong = (predicted != labels).nonzero().flatten().tolist()
+        title = f"clean test clips, {len(labels) - len(wrong)}/{len(labels)} right"
+        board.add_figure("test/confusion", figures.confusion(labels.tolist(), predicted.tolist(), title))
+        for index in wrong[: self.n_misclassified]:
+            waveform, sample_rate = audio.read(clips[index].path)
+            tag = f"misclassified/{clips[index].name}_heard_as_{predicted[index]}"
+            board.add_audio(tag, waveform, sample_rate=sample_rate)
+
+
+class EpochLines(lightning.Callback):
+    """One line every few epochs and for the last, where no progress bar is shown: what a log file needs."""
+
+    def __init__(self, every: int = 5) -> None:
+        self.every = every
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        if trainer.progress_bar_callback is not None or not trainer.is_global_zero:
+            return
+        epoch, metrics = trainer.current_epoch + 1, trainer.callback_metrics
+        if epoch % self.every == 0 or epoch == trainer.max_epochs:
+            values = " ".join(f"{name} {metrics[name]:.4f}" for name in ("val/loss", "val/acc") if name in metrics)
+            log.info("  epoch %d/%s %s", epoch, trainer.max_epochs, values)
+
+
+class Predictions(lightning.Callback):
+    """Writes ``predictions.csv``: one row per test clip and condition.
+
+    Args:
+        folder: the run's.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+
+    def on_test_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        if trainer.is_global_zero:
+            clips = trainer.datamodule.test_clips  # type: ignore[attr-defined]
+            rows = [row for name, logits in pl_module.test_logits.items() for row in self._rows(name, clips, logits)]
+            runs.write_predictions(self.folder / runs.PREDICTIONS, rows)
+
+    def _rows(self, condition: str, clips: list[Any], logits: Tensor) -> list[dict[str, Any]]:
+        confidence, predicted = probabilities(logits).max(dim=1)
+        heard = clips[: len(logits)]  # limit_test_batches leaves the others out
+        answers = zip(heard, predicted.tolist(), confidence.tolist(), logits.tolist(), strict=True)
+        return [
+            {
+                "condition": condition,
+                "clip": clip.name,
+                "speaker": clip.speaker,
+                "digit": clip.digit,
+                "predicted": digit,
+                "probability": round(probability, 4),
+                "logits": scores,
+            }
+            for clip, digit, probability, scores in answers
+        ]
+
+
+class ExportBest(lightning.Callback):
+    """Writes ``best.onnx`` beside ``best.ckpt`` after a training, so that ``digits mic`` and ``predict`` need no torch.
+
+    The file is checked on validation recordings first. Nothing is written where the export packages are missing, or after a
+    training that was cut short on purpose (``limit_train_batches``, ``fast_dev_run``).
+
+    Args:
+        folder: the run's.
+        enabled: false turns it off.
+    """
+
+    def __init__(self, folder: str, enabled: bool = True) -> None:
+        self.folder, self.enabled = Path(folder), enabled
+
+    def on_fit_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        best = self.folder / "best.ckpt"
+        wanted = self.enabled and trainer.is_global_zero and runs.is_complete(trainer)
+        if not (wanted and best.is_file() and onnx_export.can_export()):
+            return
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        clips = [data.corpus.clips[i] for i in data.parts.val][:: max(1, len(data.parts.val) // N_CHECKED)]
+        recordings = [audio.read(clip.path) for clip in clips]
+        try:
+            content, _ = onnx_export.export(torch_models.load(best), str(best), runs.git_commit(), recordings)
+        except ValueError as error:
+            log.warning("%s: no best.onnx: %s", self.folder, error)
+            return
+        (self.folder / "best.onnx").write_bytes(content)
+
+
+def _boards(trainer: lightning.Trainer) -> list[TensorBoardLogger]:
+    if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        return []
+    return [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]

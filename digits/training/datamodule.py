@@ -1,0 +1,221 @@
+"""The LightningDataModule: serves the log-mels of a corpus, divided into training, validation and test parts."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler, TensorDataset
+
+from digits import effects
+from digits.corpora import catalog, corpus
+from digits.corpora.corpus import Corpus, Parts
+from digits.effects import Effects
+from digits.training.log_mels import log_mels
+
+EVAL_BATCH = 300
+SEED_STEP = 100_003  # a prime larger than any number of epochs, so that no two seeds share an epoch's random numbers
+
+
+class EpochBatches(Sampler[list[int]]):
+    """Shuffled batches whose order depends on seed and epoch alone, so that a resumed run sees what an unbroken one would.
+
+    Args:
+        length: of the data set.
+        batch_size: an incomplete last batch is dropped.
+        seed: of the order.
+        rank, world_size: of several processes, each takes its share of the batches, as many as the others.
+        reshuffle: false repeats the first epoch's batches, for ``overfit_batches``.
+    """
+
+    def __init__(self, length: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1, reshuffle: bool = True) -> None:
+        self.length, self.batch_size, self.seed, self.epoch = length, min(batch_size, length), seed, 0
+        self.rank, self.world_size, self.reshuffle = rank, world_size, reshuffle
+        self.n_batches = self.length // self.batch_size
+        self.sampler = self  # Lightning tells a new epoch to the sampler behind a batch sampler
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch if self.reshuffle else 0
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = torch.randperm(self.length, generator=torch.Generator().manual_seed(self.seed * SEED_STEP + self.epoch))
+        for index in range(len(self)):
+            batch = (index * self.world_size + self.rank) % self.n_batches  # the first ones again, if they do not divide evenly
+            yield order[batch * self.batch_size : (batch + 1) * self.batch_size].tolist()
+
+    def __len__(self) -> int:
+        return math.ceil(self.n_batches / self.world_size)
+
+
+class InMemory(TensorDataset):
+    """Tensors that hand out whole batches by their indices, instead of items to be stacked again."""
+
+    def __getitems__(self, indices: list[int]) -> tuple[Tensor, ...]:
+        return tuple(tensor[indices] for tensor in self.tensors)
+
+    def loader(self, batches: Sampler[list[int]] | list[list[int]]) -> DataLoader[tuple[Tensor, ...]]:
+        own = torch.Generator()  # an iterator draws a number when it starts, which must not come out of the epoch's
+        return DataLoader(self, batch_sampler=batches, collate_fn=_as_it_is, generator=own)
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """The test clips under one condition: log-mels (clips, 1, n_mels, frames)."""
+
+    condition: str
+    log_mel: Tensor
+
+
+@dataclass(frozen=True)
+class TrainSet:
+    """One part of the training set; see :class:`DigitsDataModule`."""
+
+    copies: int = 1
+    effects: Effects = field(default_factory=dict)
+    source: str | None = None
+    effects_rate_hz: int | None = None
+    non_digit: Effects = field(default_factory=dict)
+
+    @property
+    def all_effects(self) -> dict[str, Any]:
+        """Those that make another sound of it come first."""
+        return {**self.non_digit, **self.effects}
+
+
+def _train_sets(settings: dict[str, dict[str, Any]]) -> dict[str, TrainSet]:
+    train_sets = {}
+    for name, part in settings.items():
+        try:
+            train_sets[name] = TrainSet(**{key: value for key, value in part.items() if value is not None})
+        except TypeError as error:
+            raise ValueError(f"data.train_sets.{name}: {error}") from error
+        if not isinstance(train_sets[name].copies, int) or train_sets[name].copies < 0:
+            raise ValueError(f"data.train_sets.{name}.copies must be 0 or more, got {train_sets[name].copies}")
+        if twice := set(train_sets[name].non_digit) & set(train_sets[name].effects):
+            raise ValueError(f"data.train_sets.{name}: {', '.join(sorted(twice))} in both non_digit and effects")
+    if not sum(part.copies for part in train_sets.values()):
+        raise ValueError("data.train_sets needs a part with copies: 1 or more")
+    return train_sets
+
+
+class DigitsDataModule(lightning.LightningDataModule):
+    """Serves (log_mel, label) batches of one corpus: a training, a validation and, for each condition, a test loader.
+
+    Everything lives in memory as tensors, so there are no worker processes to start. Where several processes train together, each
+    takes its share of the training batches and all of the validation and test clips: the figures do not depend on their number.
+
+    Args:
+        source: name of the corpus, see :mod:`digits.corpora.catalog`.
+        root: folder of the corpus; null looks in the usual places.
+        split, fold, test_speakers: see :func:`digits.corpora.corpus.divide`.
+        front_end: arguments of :class:`digits.features.FrontEnd`.
+        test_conditions: name -> effects (:mod:`digits.effects`) for the test clips; ``clean`` has none.
+        train_sets: name -> one part of the training set. It holds ``copies`` of the training clips (0 leaves the part out), each
+            with its ``effects`` drawn anew, at ``effects_rate_hz`` (default: the front end's sample rate). With ``source``, they
+            are copies of another corpus instead. Effects under ``non_digit`` come first and turn the clip into another sound,
+            labelled as no digit; such a part, or one from a corpus of other words, needs ``model.n_outputs=11``.
+        batch_size: of training.
+        seed: of the order of the batches. Effects are the same for every seed.
+
+    Raises:
+        ValueError: an impossible setting, named in the message.
+    """
+
+    def __init__(
+        self,
+        source: str = "fsdd",
+        root: str | None = None,
+        split: str = "official",
+        fold: int = 0,
+        test_speakers: Sequence[str] = (),
+        front_end: dict[str, Any] | None = None,
+        test_conditions: dict[str, Effects] | None = None,
+        train_sets: dict[str, dict[str, Any]] | None = None,
+        batch_size: int = 100,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(logger=False)
+        if batch_size < 1:
+            raise ValueError(f"data.batch_size must be at least 1, got {batch_size}")
+        self.train_sets = {"clean": TrainSet()} if train_sets is None else _train_sets(train_sets)
+        if test_conditions is not None and "clean" not in test_conditions:
+            raise ValueError("data.test_conditions needs one named clean: {}")
+        self.front_end = front_end or {}
+        self.conditions = {"clean": {}} if test_conditions is None else test_conditions
+
+    @property
+    def split(self) -> str:
+        """The split's name in tables: ``official``, ``take_fold-3``, ``speaker-george``, ``test_only``."""
+        details = {"take_fold": [str(self.hparams["fold"])], "speaker": self.hparams["test_speakers"]}
+        return "-".join([self.hparams["split"], *details.get(self.hparams["split"], [])])
+
+    def setup(self, stage: str) -> None:
+        if hasattr(self, "corpus"):
+            return
+        hparams = self.hparams
+        self.corpus: Corpus = catalog.get(hparams["source"]).load(hparams["root"])
+        clips = self.corpus.clips
+        self.parts: Parts = corpus.divide(clips, hparams["split"], hparams["fold"], hparams["test_speakers"])
+        labels = torch.tensor([clip.digit for clip in clips])
+        log_mel = log_mels(clips, self.front_end)
+        self.test_clips = [clips[i] for i in self.parts.test]
+        self.test_labels = labels[self.parts.test]
+        voices = [clips[i] for i in self.parts.train] or clips
+        clean = log_mel[self.parts.test]
+        self.test_sets = [
+            TestSet(name, log_mels(self.test_clips, self.front_end, condition, 0, voices) if condition else clean)
+            for name, condition in self.conditions.items()
+            if self.parts.test
+        ]
+        self.val_set = InMemory(log_mel[self.parts.val], labels[self.parts.val])
+        if self.parts.train:
+            self.train_set = InMemory(*self._training_tensors())
+
+    def _training_tensors(self) -> tuple[Tensor, Tensor]:
+        log_mels, labels = [], []
+        for part in self.train_sets.values():
+            for log_mel, label in self._copies(part) if part.copies else ():
+                log_mels.append(log_mel)
+                labels.append(label)
+        return torch.cat(log_mels), torch.cat(labels)
+
+    def _copies(self, part: TrainSet) -> Iterator[tuple[Tensor, Tensor]]:
+        """Log-mels and labels of each copy of the clips of one part of the training set."""
+        # All clips of the corpus go into one cache file, whatever the split; only the training part of them is used.
+        clips, used = (
+            (self.corpus.clips, self.parts.train)
+            if part.source is None
+            else (catalog.get(part.source).load(None).clips, slice(None))
+        )
+        label = torch.tensor([corpus.NO_DIGIT if part.non_digit else clip.digit for clip in clips])[used]
+        voices = catalog.get("espeak").load(None).clips if effects.need_voices(part.all_effects) else []
+        for seed in range(part.copies):
+            yield log_mels(clips, self.front_end, part.all_effects, seed, voices, part.effects_rate_hz)[used], label
+
+    def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
+        trainer: Any = self.trainer
+        several = {"rank": trainer.global_rank, "world_size": trainer.world_size} if trainer else {}
+        overfits = bool(trainer and trainer.overfit_batches)
+        batches = EpochBatches(
+            len(self.train_set), self.hparams["batch_size"], self.hparams["seed"], **several, reshuffle=not overfits
+        )
+        return self.train_set.loader(batches)
+
+    def val_dataloader(self) -> list[DataLoader[tuple[Tensor, ...]]] | DataLoader[tuple[Tensor, ...]]:
+        return _in_order(self.val_set) if self.parts.val else []
+
+    def test_dataloader(self) -> list[DataLoader[tuple[Tensor, ...]]]:
+        return [_in_order(InMemory(test.log_mel, self.test_labels)) for test in self.test_sets]
+
+
+def _in_order(dataset: InMemory) -> DataLoader[tuple[Tensor, ...]]:
+    batches = [list(range(start, min(start + EVAL_BATCH, len(dataset)))) for start in range(0, len(dataset), EVAL_BATCH)]
+    return dataset.loader(batches)

@@ -1,0 +1,132 @@
+"""How a run begins: from scratch, from its own ``last.ckpt``, or with a checkpoint to evaluate."""
+
+import logging
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from digits.corpora import catalog
+from digits.recognition import torch_models
+from digits.training import runs
+
+log = logging.getLogger(__name__)
+
+STARTED = "started.json"
+RESULTS = (runs.METRICS, runs.PREDICTIONS, "error.txt", "best.onnx")
+STATE = ("best.ckpt", "last.ckpt", "events.out.tfevents.*", "hparams.yaml")  # what a resumed run continues with
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is going to do.
+
+    Args:
+        cfg: its settings, completed by those that an evaluated checkpoint brings along.
+        run_dir: its folder.
+        ckpt_path: the checkpoint it continues from or evaluates, if any.
+    """
+
+    cfg: DictConfig
+    run_dir: Path
+    ckpt_path: str | None
+
+    @property
+    def continues(self) -> bool:
+        """Whether a training goes on from a checkpoint."""
+        return self.cfg.fit and self.ckpt_path is not None
+
+    @property
+    def evaluated(self) -> str | None:
+        """The checkpoint that is only evaluated, if any."""
+        return None if self.cfg.fit else self.ckpt_path
+
+
+def finished(cfg: DictConfig) -> dict[str, Any] | None:
+    """The metrics of the run in ``cfg.run_dir`` if this one would only repeat it."""
+    path = Path(cfg.run_dir) / runs.METRICS
+    metrics = read_same(path, cfg)
+    if metrics is None and path.is_file():
+        log.info("%s: run again, because settings or code differ, or there are uncommitted changes", path.parent)
+    return metrics
+
+
+def read_same(path: Path, cfg: DictConfig) -> dict[str, Any] | None:
+    """The content of a run's JSON file if a run of ``cfg`` would repeat that run.
+
+    None with uncommitted code, and for people's own recordings: both may have changed since.
+    """
+    if not path.is_file() or catalog.get(cfg.data.source).may_change:
+        return None
+    content, wanted = runs.read_json(path), runs.identity(cfg)
+    committed = wanted["git_commit"] is not None and not wanted["git_commit"].endswith("-dirty")
+    return content if committed and all(content.get(name) == value for name, value in wanted.items()) else None
+
+
+def plan(cfg: DictConfig) -> Plan:
+    """Decide how a run begins. Changes nothing.
+
+    A resumed run continues in the folder of its checkpoint, where its best epoch so far lies. An evaluated checkpoint brings its
+    own network, front end, name, seed and, on the corpus it was trained on, split, so that no clip it has seen is tested.
+
+    Raises:
+        ValueError, FileNotFoundError: there is no usable checkpoint, or it was trained with other settings.
+    """
+    run_dir = Path(cfg.run_dir)
+    ckpt_path: str | None = cfg.ckpt_path and str(Path(cfg.ckpt_path).expanduser())
+    if cfg.fit and cfg.data.split == "test_only":
+        raise ValueError("data.split=test_only leaves nothing to train on: use it with fit=false ckpt_path=.../best.ckpt")
+    if ckpt_path is None and not cfg.fit:
+        raise ValueError("fit=false evaluates a trained model: it needs ckpt_path=.../best.ckpt")
+    if ckpt_path is None and cfg.resume and read_same(run_dir / STARTED, cfg):
+        ckpt_path = str(run_dir / "last.ckpt") if (run_dir / "last.ckpt").is_file() else None
+    if ckpt_path is None:
+        return Plan(cfg, run_dir, None)
+    checkpoint = torch_models.read_checkpoint(ckpt_path)
+    if not cfg.fit:
+        return Plan(_adopt(cfg, checkpoint), run_dir, ckpt_path)
+    _must_match(cfg, checkpoint, ckpt_path)
+    resumed = deepcopy(cfg)
+    resumed.run_dir = str(Path(ckpt_path).parent)
+    return Plan(resumed, Path(ckpt_path).parent, ckpt_path)
+
+
+@rank_zero_only
+def prepare(begun: Plan) -> None:
+    """Make the run's folder and clear it of an earlier run's results; of several processes, only the first does."""
+    cfg = begun.cfg
+    log.info("%s on %s, seed %d -> %s", cfg.name, cfg.data.source, cfg.seed, begun.run_dir)
+    begun.run_dir.mkdir(parents=True, exist_ok=True)
+    for pattern in RESULTS if begun.continues else RESULTS + STATE:
+        for path in begun.run_dir.glob(pattern):
+            if begun.ckpt_path is None or not path.samefile(begun.ckpt_path):
+                path.unlink()
+    runs.write_json(begun.run_dir / STARTED, runs.identity(begun.cfg))
+
+
+def _must_match(cfg: DictConfig, checkpoint: dict[str, Any], ckpt_path: str) -> None:
+    resolved: Any = OmegaConf.to_container(cfg, resolve=True)
+    for group, part in (("data", "datamodule_hyper_parameters"), ("classifier", "hyper_parameters")):
+        for name, value in resolved[group].items():
+            if name.startswith("_") or name == "root":
+                continue
+            before = checkpoint[part].get(name, value)  # a checkpoint from before a setting existed fits
+            if before != value:
+                raise ValueError(f"{ckpt_path} was trained with {group}.{name} = {before}, this run has {value}: give the same")
+
+
+def _adopt(cfg: DictConfig, checkpoint: dict[str, Any]) -> DictConfig:
+    """The settings of an evaluation."""
+    hparams, data = checkpoint["hyper_parameters"], checkpoint["datamodule_hyper_parameters"]
+    adopted = deepcopy(cfg)
+    with open_dict(adopted):
+        adopted.name, adopted.seed, adopted.model = hparams["experiment"], hparams["seed"], hparams["network"]
+        adopted.classifier.corpus = hparams["corpus"]
+        adopted.data.front_end = data["front_end"]
+        if adopted.data.source == data["source"] and adopted.data.split != "test_only":
+            for name in ("split", "fold", "test_speakers"):
+                adopted.data[name] = data[name]
+    return adopted

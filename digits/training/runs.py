@@ -1,0 +1,168 @@
+"""What a run leaves behind: ``predictions.csv`` and, written last, ``metrics.json``; and which finished run is the best."""
+
+import csv
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lightning import Trainer
+    from omegaconf import DictConfig
+
+METRICS, PREDICTIONS = "metrics.json", "predictions.csv"
+PRETRAINED = "pretrained"
+OWN_MODEL = "your own training; ckpt_path=pretrained is made for voices it has not heard"
+PLACE = ("run_dir", "resume", "ckpt_path", "export")  # settings that change no figure
+PACKAGES = ("torch", "torchaudio", "lightning", "hydra-core", "numpy", "soxr")
+
+
+def environment() -> dict[str, Any]:
+    """Packages, machine and number of threads behind a result; other threads sum in another order and change the last bits."""
+    import torch
+
+    return {
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "threads": torch.get_num_threads(),
+    }
+
+
+@cache
+def git_commit() -> str | None:
+    """The project's commit when this process first asked, ``-dirty`` if tracked files differ from it; None outside git."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit + ("-dirty" if changed.strip() else "")
+
+
+def config_digest(cfg: "DictConfig", without_seed: bool = False) -> str:
+    """A short hash of every setting that can change a run's figures; unresolved, so that the seed appears in it only once."""
+    from omegaconf import OmegaConf
+
+    settings: Any = OmegaConf.to_container(cfg)
+    left_out = (*PLACE, "seed") if without_seed else PLACE
+    what = {key: value for key, value in settings.items() if key not in left_out}
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def identity(cfg: "DictConfig") -> dict[str, Any]:
+    """What two runs must share for one to stand for the other: settings and code."""
+    return {"config": config_digest(cfg), "git_commit": git_commit()}
+
+
+def is_complete(trainer: "Trainer") -> bool:
+    """Whether a trainer uses all of its data."""
+    flags: Any = trainer
+    limits = (flags.limit_train_batches, flags.limit_val_batches, flags.limit_test_batches)
+    all_of_them = all(isinstance(limit, float) and limit == 1.0 for limit in limits)  # the integer 1 is one batch
+    return all_of_them and not flags.fast_dev_run and not flags.overfit_batches
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write the whole file or nothing: the existence of ``metrics.json`` says that the run has finished."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content, indent=2) + "\n")
+    temporary.replace(path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read what :func:`write_json` wrote.
+
+    Raises:
+        ValueError: the file holds something else.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path}: not readable as JSON: delete it, or the run that it belongs to") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: not a run's JSON file: delete it, or the run that it belongs to")
+    return content
+
+
+def read_metrics(folder: Path) -> dict[Path, dict[str, Any]]:
+    """``metrics.json`` of every finished run in a folder and its subfolders, by the run's folder.
+
+    Raises:
+        ValueError: a file of that name that does not belong to a run.
+    """
+    found = {path.parent: read_json(path) for path in sorted(folder.rglob(METRICS))}
+    for run_dir, metrics in found.items():
+        if missing := {"experiment", "corpus", "split", "seed", "val/acc", "test/acc"} - set(metrics):
+            raise ValueError(f"{run_dir / METRICS}: not a run's metrics: it lacks {', '.join(sorted(missing))}")
+    return found
+
+
+def find_best(outputs: str | Path, prefer: Sequence[str]) -> Path | None:
+    """The best model of all finished runs in a folder, or None if there are none.
+
+    Experiments rank in the order of ``prefer``, the others after them; then the higher val/acc wins, then the newer run. Runs
+    trained on synthetic voices come last. Runs on a part of the data (``trainer=smoke``) do not count, nor do those validated on
+    clips they were trained on (``data.split=all``).
+
+    Returns:
+        The run's ``best.onnx``, which needs no torch, if it has one; otherwise its ``best.ckpt``.
+    """
+    rank = {name: -position for position, name in enumerate(prefer)}
+    found: list[tuple[bool, int, float, float, Path]] = []
+    for run_dir, metrics in read_metrics(Path(outputs).expanduser()).items():
+        best = run_dir / "best.ckpt"
+        if best.is_file() and metrics.get("complete", True) and metrics["split"] != "all":
+            preference = rank.get(metrics["experiment"], -len(rank))
+            is_real = not metrics.get("is_synthetic", metrics.get("trained_on") == "espeak")
+            found.append((is_real, preference, metrics["val/acc"] or 0.0, best.stat().st_mtime, best))
+    if not found:
+        return None
+    best = max(found)[-1]
+    return onnx if (onnx := best.with_suffix(".onnx")).is_file() else best
+
+
+def choose_model(outputs: str | Path, prefer: Sequence[str]) -> tuple[str, str]:
+    """What ``digits mic`` and ``digits predict`` use if no model is named: the best run's, else the pretrained one.
+
+    Returns:
+        The model's path or name, and a note on the choice.
+    """
+    best = find_best(outputs, prefer)
+    return (str(best), OWN_MODEL) if best else (PRETRAINED, f"no finished run in {outputs}")
+
+
+COLUMNS = ("condition", "clip", "speaker", "digit", "predicted", "probability", "logits")
+
+
+def write_predictions(path: Path, rows: list[dict[str, Any]]) -> None:
+    """One row per test clip and condition; the logits share a column, separated by spaces."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=COLUMNS)
+        writer.writeheader()
+        writer.writerows(row | {"logits": " ".join(f"{logit:.3f}" for logit in row["logits"])} for row in rows)
+
+
+def read_predictions(run_dir: Path) -> list[dict[str, Any]]:
+    """What :func:`write_predictions` wrote into a run's folder.
+
+    Raises:
+        ValueError: the file is missing, or not one of these.
+    """
+    path = run_dir / PREDICTIONS
+    try:
+        with path.open(newline="") as file:
+            return [
+                row
+                | {"digit": int(row["digit"]), "predicted": int(row["predicted"]), "probability": float(row["probability"])}
+                | {"logits": [float(logit) for logit in row["logits"].split()]}
+                for row in csv.DictReader(file)
+            ]
+    except (OSError, KeyError, ValueError) as error:
+        raise ValueError(f"{path}: not a run's predictions: {error}") from error

@@ -1,0 +1,281 @@
+"""Measure the speed of everything that matters (``make bench``) and write it as a table. Needs FSDD; takes some minutes.
+
+Every figure is a median over repeats on one machine. To compare machines, look at the ratios, not at the seconds.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from digits import audio, cli, train
+from digits._torchaudio import torchaudio
+from digits.features import FrontEnd
+from digits.networks import DigitCNN
+from digits.recognition import torch_models
+from digits.recognition.model_files import PRETRAINED
+from digits.recognition.recognizer import Recognizer
+from digits.training import runs
+from digits.training.datamodule import DigitsDataModule
+from digits.training.log_mels import CHUNK
+from experiments import tables
+
+TARGET = 0.9933  # accuracy on the official parts; the time to reach it is measured
+REPEATS = 3
+ONE_WAV = Path(tempfile.gettempdir()) / "digits_bench.wav"
+START_UPS = {
+    "import digits": ["-c", "import digits"],
+    "digits --help": ["-m", "digits", "--help"],
+    "digits predict --help": ["-m", "digits", "predict", "--help"],
+    "digits predict one.wav": ["-m", "digits", "predict", "--ckpt-path=pretrained", str(ONE_WAV)],
+    "digits mic input=one.wav": ["-m", "digits", "mic", "ckpt_path=pretrained", f"input={ONE_WAV}"],
+    "digits mic list_devices=true": ["-m", "digits", "mic", "list_devices=true"],
+}
+
+
+def seconds(function: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    function()
+    return time.perf_counter() - started
+
+
+def median_seconds(function: Callable[[], object], repeats: int = REPEATS) -> float:
+    return statistics.median(seconds(function) for _ in range(repeats))
+
+
+class Stopwatch(lightning.Callback):
+    """Seconds of each epoch's training steps, and when validation and test accuracy first reached the target."""
+
+    def __init__(self, data: DigitsDataModule) -> None:
+        self.data = data
+        self.epochs: list[float] = []
+        self.reached: dict[str, tuple[int, float]] = {}
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self.started = time.perf_counter()
+
+    def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self.epochs.append(time.perf_counter() - self.started)
+
+    def on_validation_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        with torch.inference_mode():
+            test = (pl_module(self.data.test_sets[0].log_mel).argmax(dim=1) == self.data.test_labels).float().mean().item()
+        metrics: Any = pl_module.val_metrics
+        for part, accuracy in (("validation", metrics["acc"].compute().item()), ("test", test)):
+            if accuracy >= TARGET - 1e-4 and part not in self.reached:
+                self.reached[part] = (len(self.epochs), sum(self.epochs))
+
+
+def bench_front_end(data: DigitsDataModule) -> Iterator[tuple[str, str]]:
+    clips, front_end = data.corpus.clips, FrontEnd(**data.front_end)
+
+    def cold() -> None:
+        for start in range(0, len(clips), CHUNK):
+            front_end([audio.read(clip.path) for clip in clips[start : start + CHUNK]])
+
+    cold_s = median_seconds(cold)
+    yield "front end, from files, nothing cached", f"{len(clips) / cold_s:,.0f} clips/s ({cold_s:.1f} s for {len(clips):,})"
+
+
+def bench_cache(make_data: Callable[[], DigitsDataModule]) -> Iterator[tuple[str, str]]:
+    before = os.environ.get("DIGITS_CACHE")
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["DIGITS_CACHE"] = folder
+        cold = seconds(lambda: make_data().setup("fit"))
+        warm = median_seconds(lambda: make_data().setup("fit"))
+    del os.environ["DIGITS_CACHE"]
+    if before is not None:
+        os.environ["DIGITS_CACHE"] = before
+    yield "data module, cold cache (3,000 clips and 4 noise conditions of 300)", f"{cold:.1f} s"
+    yield "data module, warm cache (content hashed, checksums verified)", f"{warm:.2f} s"
+
+
+def bench_training(seeds: int, epoch_s: list[float]) -> Iterator[tuple[str, str]]:
+    reached: dict[str, list[tuple[int, float]]] = {"validation": [], "test": []}
+    for seed in range(seeds):
+        with tempfile.TemporaryDirectory() as folder:
+            cfg = config(f"seed={seed}", f"run_dir={folder}", "trainer.logger=false", "trainer.callbacks=[]")
+            lightning.seed_everything(seed, verbose=False)
+            data, classifier = instantiate(cfg.data), instantiate(cfg.classifier)
+            data.setup("fit")
+            stopwatch = Stopwatch(data)
+            trainer = instantiate(cfg.trainer, callbacks=[stopwatch], enable_progress_bar=False, enable_checkpointing=False)
+            trainer.fit(classifier, data)
+        epoch_s += stopwatch.epochs[1:]
+        for part, found in stopwatch.reached.items():
+            reached[part].append(found)
+    yield "one training epoch of baseline (2,400 clips, median)", f"{statistics.median(epoch_s):.2f} s"
+    for part, times in reached.items():
+        counts = f"{len(times)} of {seeds} seeds"
+        if times:
+            epochs, taken = statistics.median(epoch for epoch, _ in times), statistics.median(taken for _, taken in times)
+            counts += f", median {epochs:.0f} epochs, {taken:.1f} s"
+        yield f"baseline to {TARGET:.2%} on the official {part}", counts
+
+
+def bench_latency(data: DigitsDataModule) -> Iterator[tuple[str, str]]:
+    """Latency for one recording at a time: as the file is, and at 48 kHz, as a microphone delivers it."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    files = [audio.read(clip.path) for clip in data.test_clips]
+    streams = [(audio.resample(*sound, audio.SAMPLE_RATE), audio.SAMPLE_RATE) for sound in files]
+    exported, in_torch = Recognizer.load(PRETRAINED), Recognizer.load(torch_models.PLAIN_PRETRAINED_PATH)
+    windows = [exported.window(*sound)[None] for sound in streams]
+    yield "one clip, one thread: pretrained model, 8 kHz", percentiles(lambda sound: exported(*sound), files)
+    yield "one clip, one thread: pretrained model, 48 kHz", percentiles(lambda sound: exported(*sound), streams)
+    yield "of that: trimming and resampling", percentiles(lambda sound: exported.window(*sound), streams)
+    yield "of that: log-mel and network, by onnxruntime", percentiles(exported.model, windows)
+    yield "one clip, one thread: the same model in torch, 48 kHz", percentiles(lambda sound: in_torch(*sound), streams)
+    torch.set_num_threads(threads)
+
+
+def percentiles(function: Callable[[Any], object], arguments: list[Any]) -> str:
+    for argument in arguments[:20]:
+        function(argument)
+    taken = [1000 * seconds(partial(function, argument)) for argument in arguments]
+    p50, p95, p99 = numpy.percentile(taken, [50, 95, 99]).tolist()
+    return f"p50 {p50:.2f} ms, p95 {p95:.2f} ms, p99 {p99:.2f} ms"
+
+
+def bench_start_up() -> Iterator[tuple[str, str]]:
+    for name, arguments in START_UPS.items():
+        runs = [start(arguments) for _ in range(6)][1:]
+        taken, memory = (statistics.median(values) for values in zip(*runs, strict=True))
+        yield f"from the shell: {name}", f"{taken:.2f} s, {memory:.0f} MB"
+
+
+def start(arguments: list[str]) -> tuple[float, float]:
+    """Seconds that a Python program takes and its largest resident memory, MB (Linux)."""
+    started, peak = time.perf_counter(), 0
+    process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None:
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        peak = max([peak, *(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))])
+        time.sleep(0.002)
+    assert process.returncode == 0, arguments
+    return time.perf_counter() - started, peak / 1024
+
+
+class NotebookDataset(Dataset[tuple[Tensor, int]]):
+    """What notebooks do: load, resample and transform a clip whenever it is drawn."""
+
+    def __init__(self, data: DigitsDataModule) -> None:
+        self.clips = [data.corpus.clips[i] for i in data.parts.train]
+        settings: dict[str, Any] = {**data.front_end["log_mel"]}
+        settings.pop("top_db")
+        self.mel = torchaudio.transforms.MelSpectrogram(audio.SAMPLE_RATE, **settings)
+        self.to_db = torchaudio.transforms.AmplitudeToDB()
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        clip = self.clips[index]
+        waveform, sample_rate = audio.read(clip.path)
+        resampled = torchaudio.functional.resample(torch.from_numpy(waveform), sample_rate, audio.SAMPLE_RATE)
+        return self.to_db(self.mel(torch.from_numpy(audio.fit(resampled.numpy(), audio.SAMPLE_RATE))))[None], clip.digit
+
+
+def notebook_epoch(data: DigitsDataModule) -> None:
+    torch.manual_seed(0)
+    network = DigitCNN()
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    for log_mel, label in DataLoader(NotebookDataset(data), batch_size=100, shuffle=True):
+        loss = torch.nn.functional.cross_entropy(network(log_mel), label)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+
+def bench_notebook(data: DigitsDataModule, epoch_s: list[float]) -> Iterator[tuple[str, str]]:
+    notebook_s, ours_s = median_seconds(lambda: notebook_epoch(data)), statistics.median(epoch_s)
+    yield "one epoch the notebook way (load, resample, log-mel for each item; same network)", f"{notebook_s:.1f} s"
+    yield "ratio of the epochs", f"{notebook_s / ours_s:.1f}"
+    loader = DataLoader(NotebookDataset(data), batch_size=100, shuffle=True)
+    notebook_batches_s = median_seconds(lambda: list(loader))
+    our_batches_s = median_seconds(lambda: list(data.train_dataloader()))
+    yield "an epoch's batches alone, the notebook way and ours", f"{notebook_batches_s:.2f} s, {our_batches_s:.3f} s"
+    yield "ratio of the batches", f"{notebook_batches_s / our_batches_s:.0f}"
+
+
+def bench_neighbour() -> Iterator[tuple[str, str]]:
+    """Training in all threads while another process keeps one core busy, by what a waiting thread does."""
+    taken: dict[str, list[float]] = {"ACTIVE": [], "PASSIVE": []}
+    with tempfile.TemporaryDirectory() as folder:
+        options = ["conditions=clean", "export=false", "trainer.max_epochs=4", "trainer.logger=false", f"hydra.run.dir={folder}"]
+        for busy in (False, True):
+            for policy, times in taken.items():
+                neighbour = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if busy else None
+                environment = os.environ | {"OMP_WAIT_POLICY": policy}
+                command = [sys.executable, "-m", "digits.train", *options]
+                subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+                times.append(json.loads(Path(folder, "metrics.json").read_text())["train_s"])
+                if neighbour:
+                    neighbour.kill()
+    for policy, (alone, beside) in taken.items():
+        what = "spin" if policy == "ACTIVE" else "sleep (the default here)"
+        yield f"four epochs, alone and beside a busy process; waiting threads {what}", f"{alone:.1f} s, {beside:.1f} s"
+
+
+def config(*overrides: str) -> Any:
+    with initialize_config_dir(cli.CONF, version_base="1.3"):
+        return compose("train", overrides=["name=bench", "run_dir=.", "trainer.accelerator=cpu", *overrides])
+
+
+def machine() -> str:
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        model = lines[0].split(": ", 1)[1] if lines else model
+    versions = runs.environment()["versions"]
+    return f"{model}, {os.cpu_count()} cores, {platform.system()}; Python {versions['python']}, torch {versions['torch']}"
+
+
+def measure() -> Iterator[tuple[str, str]]:
+    train.quieten()
+    data: DigitsDataModule = instantiate(config().data)
+    data.setup("fit")
+    epoch_s: list[float] = []
+    yield from bench_front_end(data)
+    yield from bench_cache(lambda: instantiate(config().data))
+    yield from bench_training(REPEATS, epoch_s)
+    yield from bench_notebook(data, epoch_s)
+    yield from bench_neighbour()
+    yield from bench_latency(data)
+    shutil.copy(data.test_clips[0].path, ONE_WAV)
+    yield from bench_start_up()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="where to write report.md")
+    out = parser.parse_args().out
+    rows = []
+    for what, measured in measure():
+        print(f"{what}: {measured}", flush=True)
+        rows.append([what, measured])
+    closing = f"Machine: {machine()}. Commit: {runs.git_commit()}."
+    tables.write_report(out / "report.md", "Speed", {"Speed": tables.table(["what", "measured"], rows)}, closing)
+
+
+if __name__ == "__main__":
+    cli.run(main, "bench")

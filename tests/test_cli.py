@@ -1,0 +1,98 @@
+import importlib
+import inspect
+import os
+import subprocess
+import sys
+
+import pytest
+from hydra.errors import InstantiationException
+from omegaconf import OmegaConf
+from omegaconf.errors import ConfigAttributeError
+from support import shell
+
+from digits import cli
+
+
+def test_help_lists_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in ([], ["--help"], ["-h"]):
+        monkeypatch.setattr(sys, "argv", ["digits", *arguments])
+        assert cli.main() == 0
+        help_text = capsys.readouterr().out
+        assert help_text.startswith("usage: digits COMMAND")
+        listed = [line.split()[0] for line in help_text.splitlines() if line.startswith("  ") and not line.startswith("  digits")]
+        assert listed == list(cli.COMMANDS)
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_is_a_module_with_a_main(name: str) -> None:
+    main = importlib.import_module(f"digits.{name}").main
+    assert all(parameter.default is not inspect.Parameter.empty for parameter in inspect.signature(main).parameters.values())
+
+
+def test_an_unknown_command_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["digits", "listen"])
+    assert cli.main() == 2
+    assert capsys.readouterr().err == "digits: there is no command listen; choose one of train, mic, predict, export, calibrate\n"
+
+
+def test_the_command_and_the_module_hand_over_arguments_and_status() -> None:
+    assert shell("listen").returncode == 2
+    done = shell("predict", "--help")
+    assert done.returncode == 0
+    assert done.stdout.startswith("usage: digits predict")
+    assert shell("predict").returncode == 2  # argparse's status for missing arguments
+
+
+def test_every_hydra_command_explains_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    processes = {
+        name: subprocess.Popen([sys.executable, "-m", "digits", name, "--help"], stdout=subprocess.PIPE, text=True, env=os.environ)
+        for name in ("mic", "export")
+    }
+    for name, process in processes.items():
+        output, _ = process.communicate()
+        assert process.returncode == 0
+        assert output.startswith(f"digits {name}: ")
+
+
+def fail_with(error: BaseException) -> None:
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (ValueError("no\nsuch  thing"), "digits x: no such thing"),
+        (OSError("disk full"), "digits x: disk full"),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_a_mistake_ends_in_one_line(monkeypatch: pytest.MonkeyPatch, error: BaseException, status: object) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    with pytest.raises(SystemExit) as end:
+        cli.run(lambda: fail_with(error), "digits x")
+    assert end.value.code == status
+
+
+def test_faults_of_ours_and_asked_for_tracebacks_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    with pytest.raises(ZeroDivisionError):
+        cli.run(lambda: fail_with(ZeroDivisionError()), "digits x")
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(ValueError, match="mine"):
+        cli.run(lambda: fail_with(ValueError("mine")), "digits x")
+
+
+def test_the_message_is_that_of_the_original_error() -> None:
+    try:
+        raise InstantiationException("Error in call to target") from ValueError("model.dropout must lie in [0, 1), got 2")
+    except InstantiationException as error:
+        assert cli.explain(error) == "model.dropout must lie in [0, 1), got 2"
+
+
+def test_a_setting_that_does_not_exist_is_named() -> None:
+    cfg = OmegaConf.create({"trainer": {}, "model": {}})
+    OmegaConf.set_struct(cfg, True)
+    for group, hint in (("model", ""), ("trainer", "; +trainer.xyz= adds one of Lightning's Trainer arguments")):
+        with pytest.raises(ConfigAttributeError) as caught:
+            cfg[group].xyz = 1
+        assert cli.explain(caught.value) == f"there is no setting {group}.xyz{hint}"

@@ -1,0 +1,177 @@
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from support import compose_config, tiny_run
+
+from digits.corpora import corpus, espeak
+from digits.train import train
+from digits.training import runs
+from digits.training.datamodule import DigitsDataModule, EpochBatches
+
+
+@pytest.mark.parametrize(("length", "world_size"), [(80, 2), (80, 4), (95, 3), (70, 2), (50, 8)])
+def test_processes_share_the_batches(length: int, world_size: int) -> None:
+    """All batches, the same number for each, and none twice where they divide evenly."""
+    shares = [EpochBatches(length, 10, 7, rank, world_size) for rank in range(world_size)]
+    for epoch in (0, 3):
+        alone = EpochBatches(length, 10, 7)
+        for sampler in (alone, *shares):
+            sampler.set_epoch(epoch)
+        parts = [list(share) for share in shares]
+        assert {len(part) for part in parts} == {len(share) for share in shares} == {-(-len(alone) // world_size)}
+        together = sorted(chain.from_iterable(parts))
+        assert sorted(alone) == (together if len(alone) % world_size == 0 else sorted(map(list, set(map(tuple, together)))))
+
+
+def test_batches_are_shuffled_whole_and_the_same_in_each_epoch_only_if_asked() -> None:
+    sampler = EpochBatches(95, 10, 7)
+    first = list(sampler)
+    assert len(sampler) == len(first) == 9
+    assert {len(batch) for batch in first} == {10}
+    assert len(set(chain.from_iterable(first))) == 90
+    sampler.set_epoch(1)
+    assert list(sampler) != first
+    repeating = EpochBatches(95, 10, 7, reshuffle=False)
+    repeating.set_epoch(1)
+    assert list(repeating) == first
+    assert len(EpochBatches(5, 10, 7)) == 1  # fewer clips than a batch are one
+
+
+def build(root: Path, *overrides: str) -> DigitsDataModule:
+    cfg = compose_config("data=folder", f"data.root={root}", "name=x", "run_dir=x", *overrides)
+    module: DigitsDataModule = instantiate(cfg.data)
+    module.setup("fit")
+    return module
+
+
+def batches(module: DigitsDataModule, epoch: int) -> list[torch.Tensor]:
+    loader = module.train_dataloader()
+    loader.batch_sampler.sampler.set_epoch(epoch)  # type: ignore[union-attr]  # as Lightning does
+    return [label for _, label in loader]
+
+
+def test_same_seed_same_batches_another_epoch_others(tiny_corpus: Path) -> None:
+    one, two, other = build(tiny_corpus), build(tiny_corpus), build(tiny_corpus, "seed=1")
+    assert all(torch.equal(a, b) for a, b in zip(batches(one, 3), batches(two, 3), strict=True))
+    assert not torch.equal(torch.cat(batches(one, 3))[:20], torch.cat(batches(one, 4))[:20])
+    assert not torch.equal(torch.cat(batches(one, 3))[:20], torch.cat(batches(other, 3))[:20])
+
+
+def test_loaders_have_the_shapes_they_promise(tiny_corpus: Path) -> None:
+    module = build(tiny_corpus, "data.batch_size=16")
+    log_mel, label = next(iter(module.train_dataloader()))
+    assert log_mel.shape == (16, 1, 40, 101)
+    assert log_mel.dtype == torch.float32
+    assert label.shape == (16,)
+    assert [len(part) for part in (module.parts.train, module.parts.val, module.parts.test)] == [40, 100, 100]
+
+
+def test_test_conditions_are_the_same_for_every_seed(tiny_corpus: Path) -> None:
+    one, two = build(tiny_corpus), build(tiny_corpus, "seed=1")
+    assert torch.equal(one.test_sets[1].log_mel, two.test_sets[1].log_mel)
+    assert not torch.equal(one.test_sets[0].log_mel, one.test_sets[1].log_mel)
+
+
+def test_train_effects_touch_the_training_part_alone(tiny_corpus: Path) -> None:
+    plain = build(tiny_corpus)
+    noise = "{white_noise: {snr_db: [0, 10]}}"
+    heavy = build(
+        tiny_corpus,
+        "data.train_sets.clean.copies=0",
+        f"+data.train_sets.noisy={{copies: 2, effects_rate_hz: 16000, effects: {noise}}}",
+    )
+    assert len(heavy.train_set) == 2 * len(plain.train_set)
+    copies = heavy.train_set.tensors[0].chunk(2)
+    assert not torch.equal(copies[0], copies[1])
+    assert torch.equal(heavy.val_set.tensors[0], plain.val_set.tensors[0])
+    assert torch.equal(heavy.train_set.tensors[1], plain.train_set.tensors[1].repeat(2))
+
+
+def test_training_on_everything_tests_on_nothing_in_any_condition(tiny_corpus: Path) -> None:
+    data = DigitsDataModule(
+        "folder", str(tiny_corpus), split="all", test_conditions={"clean": {}, "white_0": {"white_noise": {"snr_db": 0}}}
+    )
+    data.setup("fit")
+    assert data.test_sets == []
+    assert len(data.train_set) == 240
+
+
+@pytest.mark.parametrize("copies", [1.5, -1, "2"])
+def test_copies_are_whole_numbers(copies: object) -> None:
+    with pytest.raises(ValueError, match=r"data\.train_sets\.clean\.copies must be 0 or more"):
+        DigitsDataModule("folder", train_sets={"clean": {"copies": copies}})
+
+
+def test_copies_made_for_one_split_serve_all(cache: Path, tiny_corpus: Path) -> None:
+    noisy = "+data.train_sets.noisy={copies: 1, effects: {white_noise: {snr_db: 10}}, effects_rate_hz: 16000}"
+    one = build(tiny_corpus, noisy, "conditions=clean")
+    files = len(list(cache.iterdir()))
+    other = build(tiny_corpus, noisy, "conditions=clean", "data.split=speaker", "data.test_speakers=[ann]")
+    assert len(list(cache.iterdir())) == files
+    assert len(one.train_set) == 2 * len(one.parts.train)
+    n_bob = len(other.parts.train)  # none of ann's clips is among what is trained on
+    labels = [other.corpus.clips[i].digit for i in other.parts.train]
+    assert {other.corpus.clips[i].speaker for i in other.parts.train} == {"bob"}
+    assert other.train_set.tensors[1].tolist() == 2 * labels
+    assert not torch.equal(other.train_set.tensors[0][:n_bob], other.train_set.tensors[0][n_bob:])
+
+
+def test_synthetic_voices_join_the_training_part(
+    tiny_corpus: Path, clips: list[corpus.Clip], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(espeak, "load", {"espeak-voices": corpus.Corpus("espeak-voices", clips)}.__getitem__)
+    with_voices = build(tiny_corpus, "+data.train_sets.synthetic={source: espeak-voices, copies: 2}")
+    assert len(with_voices.train_set) == len(with_voices.parts.train) + 2 * 20
+    assert with_voices.train_set.tensors[1][-40:].tolist() == 2 * [clip.digit for clip in clips]
+
+
+def test_sounds_that_are_no_digits_have_a_label_of_their_own_and_need_an_output(
+    tiny_corpus: Path, tmp_path: Path, clips: list[corpus.Clip], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [replace(clip, digit=corpus.NO_DIGIT) for clip in clips]
+    loaded = {"espeak-words": corpus.Corpus("espeak-words", words), "espeak": corpus.Corpus("espeak", clips)}
+    monkeypatch.setattr(espeak, "load", lambda name="espeak": loaded[name])
+    at_16_khz = "copies: 1, effects_rate_hz: 16000"
+    others = (
+        "+data.train_sets.words={source: espeak-words, copies: 1}",
+        f"+data.train_sets.noises={{{at_16_khz}, non_digit: {{bursts: {{number: 2}}}}}}",
+        f"+data.train_sets.pairs={{{at_16_khz}, non_digit: {{pair: {{gap_s: 0}}}}, effects: {{white_noise: {{snr_db: 20}}}}}}",
+    )
+    module = build(tiny_corpus, "conditions=clean", *others)
+    n_train = len(module.parts.train)
+    labels = module.train_set.tensors[1]
+    assert len(labels) == 20 + 3 * n_train
+    assert labels[:n_train].max() == 9
+    assert (labels[n_train:] == corpus.NO_DIGIT).all()
+    short = ("trainer=smoke", "data.batch_size=10", *others)
+    with pytest.raises(ValueError, match=r"holds sounds other than digits, which needs model\.n_outputs=11"):
+        train(tiny_run(tiny_corpus, tmp_path / "ten", *short))
+    metrics = train(tiny_run(tiny_corpus, tmp_path / "eleven", *short, "model.n_outputs=11"))
+    assert metrics["test/total"] == 100
+    rows = runs.read_predictions(tmp_path / "eleven")
+    assert {len(row["logits"]) for row in rows} == {11}
+    assert {row["predicted"] for row in rows} <= set(range(10))
+
+
+@pytest.mark.parametrize(
+    ("train_sets", "message"),
+    [
+        ({"clean": {"copies": 0}}, "needs a part with copies: 1 or more"),
+        ({"air": {"effect": {}}}, r"data\.train_sets\.air: .*'effect'"),
+        ({"air": {"non_digit": {"bursts": {}}, "effects": {"bursts": {}}}}, r"air: bursts in both non_digit and effects"),
+    ],
+)
+def test_impossible_training_sets_are_refused(train_sets: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        DigitsDataModule(train_sets=train_sets)
+
+
+def test_unknown_source_is_named() -> None:
+    with pytest.raises(ValueError, match=r"data\.source must be one of fsdd, folder, espeak, .*, got tape"):
+        DigitsDataModule(source="tape").setup("fit")
+    with pytest.raises(ValueError, match=r"data\.root=FOLDER"):
+        DigitsDataModule(source="folder").setup("fit")

@@ -1,0 +1,184 @@
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from support import start, tiny_run, wait_until
+
+from digits.corpora import catalog
+from digits.corpora.catalog import Source
+from digits.recognition import torch_models
+from digits.train import train
+from digits.training import resume, runs
+
+TRAINED = ("conditions=noise", "data.batch_size=20", "classifier.learning_rate=0.01")  # settings of the tiny checkpoint
+
+
+@pytest.fixture
+def committed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The code is that of commit abc, and the tiny corpus is none that may change."""
+    monkeypatch.setattr(runs, "git_commit", lambda: "abc")
+    monkeypatch.setitem(catalog.CORPORA, "folder", Source(catalog.CORPORA["folder"].load))
+
+
+def old_checkpoint(checkpoint: Path, path: Path) -> Path:
+    """The checkpoint as an early version would have written it: what was trained on what lies in ``run``."""
+    content = torch.load(checkpoint, weights_only=True)
+    hparams = content["hyper_parameters"]
+    hparams["run"] = {name: hparams.pop(name) for name in ("experiment", "corpus", "seed")}
+    torch.save(content, path)
+    return path
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return torch.load(path, weights_only=True)["state_dict"]
+
+
+def test_a_run_killed_in_an_epoch_resumes_as_if_nothing_had_happened(tiny_corpus: Path, tmp_path: Path) -> None:
+    """kill -9, then ckpt_path=last.ckpt: the weights are those of an unbroken run, to the bit."""
+    shared = ["experiment=robust", "trainer.max_epochs=20", "data.batch_size=10", "conditions=clean", "export=false"]
+    place = ["data=folder", f"data.root={tiny_corpus}", "trainer.accelerator=cpu"]
+    unbroken = train(tiny_run(tiny_corpus, tmp_path / "unbroken", *shared, "name=robust"))
+    process = start("train", *place, *shared, f"hydra.run.dir={tmp_path / 'killed'}")
+    last = tmp_path / "killed" / "last.ckpt"
+    wait_until(lambda: last.is_file() or process.poll() is not None)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (tmp_path / "killed" / "metrics.json").exists()
+    assert torch.load(last, weights_only=True)["epoch"] < 19
+    resumed = train(tiny_run(tiny_corpus, tmp_path / "killed", *shared, "name=robust", f"ckpt_path={last}"))
+    assert resumed["test/correct"] == unbroken["test/correct"]
+    one, other = weights(tmp_path / "unbroken" / "last.ckpt"), weights(last)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_resumed_run_can_be_given_more_epochs(tiny_corpus: Path, tmp_path: Path) -> None:
+    train(tiny_run(tiny_corpus, tmp_path, "trainer.max_epochs=2", "data.batch_size=20"))
+    longer = ("trainer.max_epochs=4", "data.batch_size=20", f"ckpt_path={tmp_path / 'last.ckpt'}")
+    assert train(tiny_run(tiny_corpus, tmp_path, *longer))["epochs"] == 4
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["epoch"] == 3
+
+
+def test_evaluation_on_the_same_corpus_keeps_the_split_of_the_training(tiny_corpus: Path, tmp_path: Path) -> None:
+    short = ("trainer.max_epochs=1", "data.batch_size=20", "data.split=speaker", "data.test_speakers=[ann]")
+    trained = train(tiny_run(tiny_corpus, tmp_path / "run", *short))
+    ckpt = f"ckpt_path={tmp_path / 'run' / 'best.ckpt'}"
+    evaluated = train(tiny_run(tiny_corpus, tmp_path / "evaluated", "fit=false", ckpt))
+    assert evaluated["split"] == trained["split"] == "speaker-ann"
+    assert evaluated["test/correct"] == trained["test/correct"]
+    with pytest.raises(ValueError, match=r"data\.split = speaker, this run has official"):
+        train(tiny_run(tiny_corpus, tmp_path / "other", *short[:2], ckpt.replace("best", "last")))
+
+
+def test_evaluation_without_a_checkpoint_is_refused(tiny_corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="needs ckpt_path"):
+        train(tiny_run(tiny_corpus, tmp_path / "run", "fit=false"))
+
+
+def test_training_on_a_split_without_training_clips_is_refused(tiny_corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="leaves nothing to train on"):
+        train(tiny_run(tiny_corpus, tmp_path / "run", "data.split=test_only"))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.channels=[8,16,32]", r"classifier\.network = .* \[16, 32, 64\].* \[8, 16, 32\]"),
+        ("data.front_end.log_mel.top_db=70", r"data\.front_end = .*'top_db': 60.*'top_db': 70"),
+        ("conditions=clean", r"data\.test_conditions = "),
+    ],
+)
+def test_resuming_with_other_settings_is_an_error(
+    tiny_checkpoint: Path, tiny_corpus: Path, tmp_path: Path, override: str, message: str
+) -> None:
+    same = [f"ckpt_path={tiny_checkpoint.with_name('last.ckpt')}", *TRAINED]
+    if override == "conditions=clean":
+        same.remove("conditions=noise")
+    with pytest.raises(ValueError, match=rf"last\.ckpt was trained with {message}.*: give the same"):
+        train(tiny_run(tiny_corpus, tmp_path / "run", override, *same))
+
+
+def test_a_run_of_the_same_name_starts_clean(tiny_corpus: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    for name in ("metrics.json", "best.ckpt", "events.out.tfevents.1", "error.txt"):
+        (run_dir / name).write_text("of an earlier run")
+    (run_dir / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="no clips for test"):
+        train(tiny_run(tiny_corpus, run_dir, "data.split=take_fold", "data.fold=9"))
+    assert {path.name for path in run_dir.iterdir()} == {"notes.txt", "started.json"}
+
+
+@pytest.mark.usefixtures("committed")
+def test_finished_runs_are_kept_only_for_the_same_settings_and_code(
+    tiny_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = tiny_run(tiny_corpus, tmp_path / "run")
+    path = tmp_path / "metrics.json"
+    runs.write_json(path, runs.identity(cfg))
+    assert resume.read_same(path, cfg)
+    assert resume.read_same(path, tiny_run(tiny_corpus, tmp_path / "elsewhere", "resume=true"))
+    assert not resume.read_same(path, tiny_run(tiny_corpus, tmp_path / "run", "model.dropout=0.3"))
+    assert not resume.read_same(tmp_path / "none.json", cfg)
+    with monkeypatch.context() as patch:
+        patch.setitem(catalog.CORPORA, "folder", Source(catalog.CORPORA["folder"].load, may_change=True))
+        assert not resume.read_same(path, cfg)
+    monkeypatch.setattr(runs, "git_commit", lambda: "abd")
+    assert not resume.read_same(path, cfg)
+    monkeypatch.setattr(runs, "git_commit", lambda: "abc-dirty")
+    runs.write_json(path, runs.identity(cfg))
+    assert not resume.read_same(path, cfg)
+
+
+@pytest.mark.usefixtures("committed")
+def test_resume_takes_up_an_unfinished_run_and_no_other(tiny_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = ("resume=true", "trainer.max_epochs=2", "data.batch_size=20")
+    first = train(tiny_run(tiny_corpus, tmp_path, *settings))
+    (tmp_path / "metrics.json").unlink()
+    resumed = train(tiny_run(tiny_corpus, tmp_path, *settings))  # nothing is left to train
+    assert resumed["epochs"] == first["epochs"] == 2
+    assert resumed["train_s"] is None  # unknown: only a part of it was in this process
+    assert resumed["test/correct"] == first["test/correct"]
+    monkeypatch.setattr(runs, "git_commit", lambda: "abd")
+    assert train(tiny_run(tiny_corpus, tmp_path, *settings))["train_s"] > 0
+
+
+def test_an_evaluation_changes_no_settings_but_those_of_its_plan(tiny_checkpoint: Path, tiny_corpus: Path, tmp_path: Path) -> None:
+    cfg = tiny_run(tiny_corpus, tmp_path / "run", "fit=false", f"ckpt_path={tiny_checkpoint}", "seed=3", "name=another")
+    plan = resume.plan(cfg)
+    assert (cfg.seed, cfg.name) == (3, "another")
+    assert (plan.cfg.seed, plan.cfg.name) == (0, "tiny")
+    assert plan.evaluated == plan.ckpt_path == str(tiny_checkpoint)
+    assert not plan.continues
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_resumed_run_goes_on_in_the_folder_of_its_checkpoint(tiny_checkpoint: Path, tiny_corpus: Path, tmp_path: Path) -> None:
+    plan = resume.plan(tiny_run(tiny_corpus, tmp_path, f"ckpt_path={tiny_checkpoint}", *TRAINED))
+    assert plan.run_dir == tiny_checkpoint.parent
+    assert plan.cfg.run_dir == str(tiny_checkpoint.parent)
+    assert plan.continues
+    assert plan.evaluated is None
+
+
+def test_old_checkpoints_load_and_can_be_evaluated(tiny_checkpoint: Path, tiny_corpus: Path, tmp_path: Path) -> None:
+    old = old_checkpoint(tiny_checkpoint, tmp_path / "old.ckpt")
+    hparams = torch_models.read_checkpoint(old)["hyper_parameters"]
+    assert (hparams["experiment"], hparams["corpus"], hparams["seed"]) == ("tiny", "folder", 0)
+    metrics = train(tiny_run(tiny_corpus, tmp_path / "run", "fit=false", f"ckpt_path={old}", "name=another", "seed=5"))
+    before = runs.read_json(tiny_checkpoint.with_name("metrics.json"))
+    assert {name: metrics[name] for name in ("experiment", "seed", "trained_on", "test/correct")} == {
+        name: before[name] for name in ("experiment", "seed", "trained_on", "test/correct")
+    }
+
+
+def test_the_result_of_an_earlier_run_goes_and_its_state_stays_for_a_resumed_one(
+    tiny_checkpoint: Path, tiny_corpus: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_checkpoint.parent, tmp_path / "run")
+    (tmp_path / "run" / "best.onnx").touch()
+    resume.prepare(resume.plan(tiny_run(tiny_corpus, tmp_path, f"ckpt_path={tmp_path / 'run' / 'last.ckpt'}", *TRAINED)))
+    left = {path.name for path in (tmp_path / "run").iterdir()}
+    assert {"best.ckpt", "last.ckpt", "started.json"} <= left
+    assert not {"metrics.json", "predictions.csv", "best.onnx"} & left
