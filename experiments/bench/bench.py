@@ -217,22 +217,26 @@ def bench_notebook(data: DigitsDataModule, epoch_s: list[float]) -> Iterator[tup
 
 
 def bench_neighbour() -> Iterator[tuple[str, str]]:
-    """Training in all threads while another process keeps one core busy, by what a waiting thread does."""
-    taken: dict[str, list[float]] = {"ACTIVE": [], "PASSIVE": []}
+    """Four epochs in all threads, alone and while another process keeps one core busy, by what a waiting thread does."""
+    policies = {"": "as OpenMP does by default", "PASSIVE": "asleep, as digits train does"}
+    taken: dict[tuple[bool, str], list[float]] = {(busy, policy): [] for busy in (False, True) for policy in policies}
+    for (busy, policy), times in [*taken.items()] * REPEATS:
+        neighbour = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if busy else None
+        times.append(train_s({"OMP_WAIT_POLICY": policy}))
+        if neighbour:
+            neighbour.kill()
+    for policy, waiting in policies.items():
+        alone, beside = (statistics.median(taken[busy, policy]) for busy in (False, True))
+        yield f"four epochs, alone and beside a busy process; threads wait {waiting}", f"{alone:.1f} s, {beside:.1f} s"
+
+
+def train_s(environment: dict[str, str]) -> float:
+    """Seconds of training that four epochs of ``digits train`` take in a process of their own."""
     with tempfile.TemporaryDirectory() as folder:
         options = ["conditions=clean", "export=false", "trainer.max_epochs=4", "trainer.logger=false", f"hydra.run.dir={folder}"]
-        for busy in (False, True):
-            for policy, times in taken.items():
-                neighbour = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if busy else None
-                environment = os.environ | {"OMP_WAIT_POLICY": policy}
-                command = [sys.executable, "-m", "digits.train", *options]
-                subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
-                times.append(json.loads(Path(folder, "metrics.json").read_text())["train_s"])
-                if neighbour:
-                    neighbour.kill()
-    for policy, (alone, beside) in taken.items():
-        what = "spin" if policy == "ACTIVE" else "sleep (the default here)"
-        yield f"four epochs, alone and beside a busy process; waiting threads {what}", f"{alone:.1f} s, {beside:.1f} s"
+        command = [sys.executable, "-m", "digits.train", *options]
+        subprocess.run(command, env=os.environ | environment, check=True, capture_output=True)
+        return float(json.loads(Path(folder, runs.METRICS).read_text())["train_s"])
 
 
 def config(*overrides: str) -> Any:
