@@ -66,7 +66,7 @@ def read(path: str | Path, content: bytes | None = None) -> tuple[Waveform, int]
 
 
 def find_files(folder: Path) -> list[Path]:
-    """All recordings in a folder and its subfolders, sorted by path; hidden ones are skipped."""
+    """All recordings in a folder and its subfolders, sorted by path; hidden files are skipped."""
     return sorted(path for path in folder.rglob("[!.]*") if path.suffix.lower() in FILE_SUFFIXES)
 
 

@@ -1,4 +1,7 @@
-"""Fit a model's confidence on runs that held clips out, and write it as one plain file: ``digits calibrate CHECKPOINT OUT.npz``."""
+"""Calibrate a model on held-out runs and write it as one plain file.
+
+``digits calibrate CHECKPOINT OUT.npz --held-out FOLDER``
+"""
 
 import argparse
 import math
@@ -19,8 +22,8 @@ MAX_FALSE = 0.05  # largest share of other words that it accepts, none of which 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="digits calibrate",
-        description="Fit a checkpoint's temperature and threshold on runs of the same recipe, each tested on clips that it had not "
-        "heard, and write it as one plain file without pickle.",
+        description="Fit a checkpoint's temperature and threshold on runs of the same recipe, each tested on clips held out of its "
+        "training, and write the calibrated model as one plain file without pickle.",
         epilog="example: digits calibrate outputs/pretrained/last.ckpt live.npz --held-out outputs/loso/fsdd/live",
     )
     parser.add_argument("ckpt_path", metavar="CHECKPOINT")
@@ -45,7 +48,7 @@ def held_out(folder: Path) -> "tuple[Tensor, Tensor]":
     """Logits (clips, outputs) and labels (clips,) of the clean test clips of all runs in a folder.
 
     Raises:
-        ValueError: there are no finished runs, or they do not belong together.
+        ValueError: there are no finished runs, a run is incomplete, or the runs have different numbers of outputs.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""The command ``digits`` (or ``python -m digits``), and what its subcommands share: configs, and mistakes told in one line."""
+"""The command ``digits`` (or ``python -m digits``), and what its subcommands share: configs and one-line error messages."""
 
 import os
 import runpy
@@ -15,7 +15,7 @@ COMMANDS = {
 }
 USAGE = "usage: digits COMMAND ...\n\n" + "\n".join(f"  {name:<10} {does}" for name, does in COMMANDS.items())
 EXAMPLES = """
-digits COMMAND --help says more. Examples:
+Run digits COMMAND --help for details. Examples:
 
   digits mic                           the default microphone; Ctrl-C to stop
   digits predict seven.wav             one line per file
@@ -42,7 +42,7 @@ def main() -> int:
 def run(job: Callable[[], object], program: str) -> None:
     """Run a Hydra program; a user's mistake ends it in one line.
 
-    ``HYDRA_FULL_ERROR=1`` shows the tracebacks of mistakes too. Faults of ours always show theirs.
+    ``HYDRA_FULL_ERROR=1`` shows the traceback of a mistake too. Bugs always show theirs.
     """
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException

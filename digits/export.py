@@ -25,7 +25,7 @@ def write(cfg: DictConfig) -> None:
     """Export, check on recordings, and only then write.
 
     Raises:
-        ValueError, OSError: no such model, recordings or folder, or the file does not answer as the model does.
+        ValueError, OSError: there is no such model, recording or folder, or the file's probabilities differ from the model's.
     """
     from digits.corpora import fsdd
     from digits.corpora.corpus import read_folder

@@ -71,7 +71,7 @@ def check(cfg: DictConfig) -> None:
     """Check the types of the settings.
 
     Raises:
-        ValueError: names the setting.
+        ValueError: a setting has the wrong type; the message names it.
     """
     numbers = {"block_ms": cfg.block_ms, "seconds": cfg.seconds}
     numbers |= {f"segmenter.{name}": value for name, value in cfg.segmenter.items()}

@@ -1,4 +1,4 @@
-"""Recognise the digit in each of some recordings: ``digits predict FILE...``, or ``python -m digits.predict FILE...``."""
+"""Recognise the spoken digit in recordings: ``digits predict FILE...``, or ``python -m digits.predict FILE...``."""
 
 import argparse
 import csv
@@ -68,7 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     formats = parser.add_mutually_exclusive_group()
     formats.add_argument("--csv", action="store_true", help="print path,digit,probability,accepted with a header")
     formats.add_argument("--json", action="store_true", help="print one JSON object per recording, with all ten probabilities")
-    parser.add_argument("--ckpt-path", help="model to use: pretrained, .onnx, .npz or .ckpt (default: the best run in outputs/)")
+    parser.add_argument(
+        "--ckpt-path", help="model to use: pretrained, .onnx, .npz or .ckpt (default: the best run in outputs/, or else pretrained)"
+    )
     parser.add_argument("--threshold", type=float, help="lowest probability that is accepted, 0 to 1 (default: the model's own)")
     return parser
 
@@ -113,7 +115,8 @@ def _choose() -> tuple[str, str]:
     from digits.training import runs
 
     config = OmegaConf.load(Path(cli.CONF) / "mic.yaml")
-    return runs.choose_model(config.outputs, config.prefer)
+    ckpt_path, note = runs.choose_model(config.outputs, config.prefer)
+    return ckpt_path, note.replace("ckpt_path=", "--ckpt-path ")
 
 
 if __name__ == "__main__":

@@ -49,11 +49,11 @@ def main() -> None:
 def job(cfg: DictConfig) -> float | None:
     """One job; returns its best validation accuracy, for sweepers that optimise."""
     if cfg.resume and (metrics := resume.finished(cfg)):
-        log.info("%s: finished before, kept", cfg.run_dir)
+        log.info("%s: already finished, kept", cfg.run_dir)
         return metrics["val/acc"]
     try:
         return train(cfg)["val/acc"]
-    except BaseException as error:  # a sweep goes on with its other runs; how this one ended stays readable in its folder
+    except BaseException as error:  # a sweep continues with its other runs; error.txt says how this one ended
         run_dir = Path(cfg.run_dir)
         run_dir.mkdir(parents=True, exist_ok=True)
         (run_dir / "error.txt").write_text(f"{traceback.format_exc()}\n{cli.explain(error) or type(error).__name__}\n")
@@ -102,7 +102,7 @@ def _check(cfg: DictConfig) -> None:
     for part, purpose in (("train", "learn from"), ("val", "choose the best epoch by")):
         if cfg.fit and cfg.trainer[f"limit_{part}_batches"] == 0:
             raise ValueError(
-                f"trainer.limit_{part}_batches=0 leaves nothing to {purpose}: it must be at least 1, or a share of 1.0"
+                f"trainer.limit_{part}_batches=0 leaves nothing to {purpose}: give a number of batches, or a fraction above 0.0"
             )
 
 

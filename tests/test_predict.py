@@ -13,7 +13,6 @@ from support import Outcome, shell
 from digits import audio, predict
 from digits.recognition.model_files import NEEDS_TORCH
 from digits.recognition.recognizer import Recognizer
-from digits.training import runs
 
 
 def test_csv_has_a_row_a_file_in_order_and_errors_go_to_stderr(
@@ -102,7 +101,8 @@ def test_the_default_model_is_the_best_run_in_outputs(
     output = capsys.readouterr()
     assert output.out.count("\n") == 1
     assert output.out.startswith(f"{tiny_corpus / '5_bob_1.wav'}: 5  ")
-    assert output.err == f"model: outputs/tiny/best.ckpt ({runs.OWN_MODEL})\n"
+    note = "your own run; --ckpt-path pretrained is made for other people's voices"
+    assert output.err == f"model: outputs/tiny/best.ckpt ({note})\n"
 
 
 def test_without_a_run_the_pretrained_model_answers_and_is_named(tmp_path: Path, tiny_corpus: Path) -> None:

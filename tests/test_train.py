@@ -115,7 +115,7 @@ def test_a_finished_run_is_kept(
     assert command("train", *arguments, "conditions=clean").returncode == 0
     written = (tmp_path / "metrics.json").stat().st_mtime_ns
     done = command("train", *arguments, "conditions=clean", "resume=true")
-    assert (done.returncode, done.stdout) == (0, f"{tmp_path}: finished before, kept\n")
+    assert (done.returncode, done.stdout) == (0, f"{tmp_path}: already finished, kept\n")
     assert (tmp_path / "metrics.json").stat().st_mtime_ns == written
 
 

@@ -21,7 +21,9 @@ SPLITS = ("official", "take_fold", "speaker", "test_only", "all")
 class Clip:
     """One recording of a digit, or of something else (:data:`NO_DIGIT`).
 
-    ``name`` is its path relative to the corpus's folder, ``blob`` the git blob id of its bytes (hex).
+    Args:
+        name: its path relative to the corpus's folder.
+        blob: the git blob id of its bytes (hex).
     """
 
     path: Path

@@ -26,7 +26,7 @@ FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class UnreachableError(ConnectionError):
-    """A corpus is neither on this machine nor can it be downloaded."""
+    """A corpus is not on this machine and cannot be downloaded."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Archive:
 def download(archive: Archive, folder: Path) -> None:
     """Download an archive and put its recordings into ``folder``, which appears only when they are complete and verified.
 
-    A download that breaks off is continued by the next call. Of several processes at once, one downloads and the others wait.
+    The next call continues an interrupted download. If several processes call it at once, one downloads and the others wait.
 
     Raises:
         UnreachableError: no server answered in time, or the archive came incomplete or holds something else.
@@ -156,7 +156,7 @@ def _fetch(archive: Archive, path: Path) -> None:
                 _copy(response, path, archive.label)
             return
         except (OSError, HTTPException) as error:
-            if isinstance(error, HTTPError) and error.code == 416:  # what is there is no beginning of what the server has
+            if isinstance(error, HTTPError) and error.code == 416:  # the partial file is not a prefix of the server's
                 path.unlink(missing_ok=True)
             elif isinstance(error, OSError) and error.errno in FULL_DISK:
                 raise _full(error, path.parent) from error

@@ -38,7 +38,7 @@ class Recipe:
 
     Args:
         voices: espeak-ng's names, accent + variant of the vocal tract.
-        takes: per voice, of each digit, or in total where there are ``others``.
+        takes: recordings per voice and digit, or per voice where there are ``others``.
         others: words to say instead of digits.
         invented: share of the others that are made-up words.
     """

@@ -18,7 +18,7 @@ from digits.effects.scene import Effect, Scene
 
 FAMILIES = (noise, rooms, channel, voices, non_digits)
 EFFECTS = {name: item for family in FAMILIES for name, item in vars(family).items() if isinstance(item, Effect)}
-_SEED_NAMES = {"drop_packets": "dropout"}  # its first name, which goes on seeding it: renaming must not change a figure
+_SEED_NAMES = {"drop_packets": "dropout"}  # still seeded by its old name, so that renaming it changed no figure
 
 Effects = Mapping[str, Mapping[str, Any]]
 

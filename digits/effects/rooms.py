@@ -12,7 +12,7 @@ def reverb(waveform: Tensor, scene: Scene, rt60_s: float, drr_db: float | None =
 
     Args:
         rt60_s: reverberation time.
-        drr_db: direct-to-reverberant ratio. None leaves the direct sound out, as far beyond a room's critical distance.
+        drr_db: direct-to-reverberant ratio. None leaves out the direct sound, as far beyond the room's critical distance.
     """
     time_s = torch.arange(round(rt60_s * scene.sample_rate)) / scene.sample_rate
     impulse_response = scene.noise(len(time_s)) * 10 ** (-3 * time_s / rt60_s)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from digits import audio
 from digits._torchaudio import torchaudio
 
-SPEECH_BAND_HZ = 4000.0  # all of FSDD lies below; SNR is measured there, or noise that no front end hears would count
+SPEECH_BAND_HZ = 4000.0  # all of FSDD lies below this; SNR ignores noise above it, which no front end hears
 
 
 @dataclass(frozen=True)

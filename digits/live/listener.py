@@ -1,4 +1,4 @@
-"""From a stream of sound to what was heard in it; used by the microphone and by any other front that has blocks of sound.
+"""From a stream of sound to what was heard in it, whether the blocks come from a microphone, a file or elsewhere.
 
 It prints nothing and needs neither torch nor Hydra.
 """
@@ -25,8 +25,8 @@ class Heard:
         digit, probability: the best guess; None for a sound that cannot be one word.
         accepted: whether it was recognised as a digit.
         reason: why not, if it was rejected: ``too short``, ``too long``, ``no digit`` or ``not sure``.
-        latency_ms: from the end of the sound to its answer, most of it the wait that makes sure of the end.
-        computing_ms: share of the computing in it.
+        latency_ms: from the end of the sound to its answer; mostly the quiet that confirms the end.
+        computing_ms: the part of ``latency_ms`` spent computing.
     """
 
     start_s: float
@@ -40,7 +40,7 @@ class Heard:
 
 
 class Watcher(Protocol):
-    """What :func:`listen` tells while sound comes in."""
+    """Receives updates from :func:`listen` while sound comes in."""
 
     def level(self, level_db: float, floor_db: float, threshold_db: float, overruns: int) -> None:
         """:data:`LEVEL_HZ` times a second: level, noise floor, level at which a word begins, and blocks lost so far."""
@@ -108,7 +108,7 @@ def listen(
             counts lost blocks.
         listener: hears them.
         watcher: is told the level.
-        seconds: stop after so much sound.
+        seconds: stop after this many seconds of sound.
     """
     segmenter = listener.segmenter
     samples = silent = 0

@@ -32,7 +32,7 @@ class Calibration:
 def probabilities(logits: Tensor, temperature: float = 1.0) -> Tensor:
     """Probabilities of the ten digits, (clips, outputs) -> (clips, 10).
 
-    With eleven outputs, what a row lacks to 1 is the probability that the sound is no digit.
+    With eleven outputs, the remainder to 1 in each row is the probability that the sound is not a digit.
     """
     return (logits / temperature).softmax(dim=1)[:, :N_DIGITS]
 

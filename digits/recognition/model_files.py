@@ -30,7 +30,7 @@ class Model(Protocol):
         """Lowest probability at which it considers itself sure."""
 
     def __call__(self, windows: NDArray[numpy.float32]) -> NDArray[numpy.float32]:
-        """What a row lacks to 1 is the probability that the sound is no digit."""
+        """The remainder to 1 in each row is the probability that the sound is not a digit."""
 
 
 def load(path: str | Path) -> Model:
@@ -42,7 +42,7 @@ def load(path: str | Path) -> Model:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged or another program's, or the package that runs it is missing.
+        ValueError: the file is damaged or not a model of this project, or the package that runs it is missing.
     """
     if str(path) == PRETRAINED:
         path = PRETRAINED_PATH
@@ -64,7 +64,7 @@ class OnnxModel:
         model: its path, or its content.
 
     Raises:
-        ValueError: it is damaged or another program's, or onnxruntime is missing.
+        ValueError: it is damaged or was not written by ``digits export``, or onnxruntime is missing.
     """
 
     def __init__(self, model: str | Path | bytes) -> None:

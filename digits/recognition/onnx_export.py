@@ -1,7 +1,7 @@
-"""Writes a trained model as one ONNX file, and checks that the file answers as the model does.
+"""Writes a trained model as one ONNX file, and checks that the file gives the model's probabilities.
 
 The ONNX graph takes windows of one word at the front end's rate, (batch, samples), and returns calibrated probabilities, (batch,
-10); log-mel, network and temperature are inside. What the ten lack to 1 is the probability of no digit. What comes before the graph
+10); log-mel, network and temperature are inside. The remainder to 1 is the probability of no digit. What happens before the graph
 (trimming at the recording's own rate, resampling, centring) is stored in the metadata as settings of
 :class:`digits.features.FrontEnd`, beside the labels, the threshold and the origin of the weights.
 """
@@ -53,8 +53,8 @@ def export(
 
     Args:
         trained: the model.
-        origin: of the weights, for the metadata.
-        git_commit: that exports them, for the metadata.
+        origin: where the weights come from, for the metadata.
+        git_commit: commit of the exporting code, for the metadata.
         recordings: waveforms and their sample rates.
 
     Returns:

@@ -18,7 +18,7 @@ MIN_NOISE = 4096  # samples; noisereduce needs several of its windows of 1,024, 
 class Prediction:
     """The most probable digit, its probability, and the probabilities of all ten.
 
-    What the ten lack to 1 is the probability that the sound is no digit. ``reason`` says why the digit is rejected:
+    Their remainder to 1 is the probability that the sound is not a digit. ``reason`` says why the digit is rejected:
     :data:`NO_DIGIT`, :data:`NOT_SURE`, or None if it is accepted.
     """
 
@@ -29,7 +29,7 @@ class Prediction:
 
     @property
     def accepted(self) -> bool:
-        """Whether the sound is a digit, and the model sure enough which."""
+        """Whether the model is sure enough that the sound is this digit."""
         return self.reason is None
 
 
@@ -88,7 +88,7 @@ class Recognizer:
 
 
 def denoise(waveform: Waveform, sample_rate: int, noise: Waveform) -> Waveform:
-    """Spectral gating by noisereduce, which learns from a stretch of noise alone; without one the waveform stays as it is.
+    """Spectral gating by noisereduce with a noise profile from ``noise``; if that is empty, the waveform stays as it is.
 
     Off by default wherever it is an option: denoising before recognition tends to do more harm than the noise
     (arXiv 2512.17562, and experiments/live).

@@ -82,7 +82,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or not all(
         isinstance(checkpoint.get(part), dict) and set(names) <= set(checkpoint[part]) for part, names in PARTS.items()
     ):
-        raise ValueError(f"{path}: a checkpoint of another program; digits train writes the ones that can be used")
+        raise ValueError(f"{path}: not a checkpoint written by digits train")
     hparams = checkpoint["hyper_parameters"]
     hparams |= {name: hparams.get("run", {}).get(name) for name in FACTS if name not in hparams}  # until 0.1.0 they lay in run
     return checkpoint

@@ -21,7 +21,7 @@ N_CHECKED = 20  # recordings that an exported model is compared on
 
 
 class Dashboard(lightning.Callback):
-    """Log-mels before and after augmentation; of the clean test, the confusion matrix and the misclassified clips as audio.
+    """Log-mels before and after augmentation, accuracy under each condition, and the clean test's confusions and errors as audio.
 
     Args:
         n_log_mels: clips in the first figure.
@@ -63,7 +63,7 @@ class Dashboard(lightning.Callback):
 
 
 class EpochLines(lightning.Callback):
-    """One line every few epochs and for the last, where no progress bar is shown: what a log file needs."""
+    """Logs one line every few epochs and after the last, unless a progress bar is shown."""
 
     def __init__(self, every: int = 5) -> None:
         self.every = every
@@ -112,7 +112,7 @@ class Predictions(lightning.Callback):
 
 
 class ExportBest(lightning.Callback):
-    """Writes ``best.onnx`` beside ``best.ckpt`` after a training, so that ``digits mic`` and ``predict`` need no torch.
+    """Writes ``best.onnx`` beside ``best.ckpt`` after training, so that ``digits mic`` and ``predict`` need no torch.
 
     The file is checked on validation recordings first. Nothing is written where the export packages are missing, or after a
     training that was cut short on purpose (``limit_train_batches``, ``fast_dev_run``).

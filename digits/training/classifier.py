@@ -18,7 +18,7 @@ from digits.training.spec_augment import SpecAugment
 
 
 class DigitClassifier(lightning.LightningModule):
-    """Trains a network with cross entropy, AdamW and one cycle of the learning rate (arXiv 1708.07120).
+    """Trains a network with cross entropy, AdamW and a one-cycle learning rate schedule (arXiv 1708.07120).
 
     Logs ``train/loss``, ``train/learning_rate``, ``val/loss``, ``val/acc``, ``val/f1`` and, for each test condition, ``test/acc``
     (clean) or ``test/acc_<condition>``. Accuracy is over the ten digits only; a "no digit" output is ignored.
@@ -31,7 +31,8 @@ class DigitClassifier(lightning.LightningModule):
         label_smoothing: of the training loss.
         conditions: names of the test loaders, in their order.
         seed: of the augmentation and dropout.
-        experiment, corpus: what is trained on what; its checkpoint carries them.
+        experiment: name of the experiment, kept in the checkpoint.
+        corpus: name of the training corpus, kept in the checkpoint.
     """
 
     def __init__(

@@ -27,7 +27,8 @@ class EpochBatches(Sampler[list[int]]):
         length: of the data set.
         batch_size: an incomplete last batch is dropped.
         seed: of the order.
-        rank, world_size: of several processes, each takes its share of the batches, as many as the others.
+        rank: of this process, which takes every ``world_size``-th batch.
+        world_size: number of processes; all take equally many batches.
         reshuffle: false repeats the first epoch's batches, for ``overfit_batches``.
     """
 
@@ -35,7 +36,7 @@ class EpochBatches(Sampler[list[int]]):
         self.length, self.batch_size, self.seed, self.epoch = length, min(batch_size, length), seed, 0
         self.rank, self.world_size, self.reshuffle = rank, world_size, reshuffle
         self.n_batches = self.length // self.batch_size
-        self.sampler = self  # Lightning tells a new epoch to the sampler behind a batch sampler
+        self.sampler = self  # Lightning calls set_epoch on a batch sampler's attribute of this name
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch if self.reshuffle else 0
@@ -85,7 +86,7 @@ class TrainSet:
 
     @property
     def all_effects(self) -> dict[str, Any]:
-        """Those that make another sound of it come first."""
+        """``non_digit`` effects come first."""
         return {**self.non_digit, **self.effects}
 
 

@@ -49,7 +49,7 @@ def log_mels(
         Shape (len(clips), 1, n_mels, frames), float32, dB.
 
     Raises:
-        ValueError: a clip that cannot be read or holds no sound, named by its path.
+        ValueError: a clip that cannot be read or holds no sound, or an effect that cannot be applied, named in the message.
     """
     render = Render(front_end, effects or {}, seed, tuple(voices[:: max(1, len(voices) // N_VOICES)]), effects_rate_hz)
     if render.reads_files:

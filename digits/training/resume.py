@@ -69,7 +69,7 @@ def read_same(path: Path, cfg: DictConfig) -> dict[str, Any] | None:
 def plan(cfg: DictConfig) -> Plan:
     """Decide how a run begins. Changes nothing.
 
-    A resumed run continues in the folder of its checkpoint, where its best epoch so far lies. An evaluated checkpoint brings its
+    A resumed run continues in the folder of its checkpoint, which also holds its best epoch. An evaluated checkpoint brings its
     own network, front end, name, seed and, on the corpus it was trained on, split, so that no clip it has seen is tested.
 
     Raises:
@@ -96,7 +96,7 @@ def plan(cfg: DictConfig) -> Plan:
 
 @rank_zero_only
 def prepare(begun: Plan) -> None:
-    """Make the run's folder and clear it of an earlier run's results; of several processes, only the first does."""
+    """Make the run's folder and clear it of an earlier run's results; with several processes, only the first does so."""
     cfg = begun.cfg
     log.info("%s on %s, seed %d -> %s", cfg.name, cfg.data.source, cfg.seed, begun.run_dir)
     begun.run_dir.mkdir(parents=True, exist_ok=True)
@@ -115,7 +115,7 @@ def _must_match(cfg: DictConfig, checkpoint: dict[str, Any], ckpt_path: str) -> 
                 continue
             before = checkpoint[part].get(name, value)  # a checkpoint from before a setting existed fits
             if before != value:
-                raise ValueError(f"{ckpt_path} was trained with {group}.{name} = {before}, this run has {value}: give the same")
+                raise ValueError(f"{ckpt_path} was trained with {group}.{name} = {before}, this run has {value}: they must match")
 
 
 def _adopt(cfg: DictConfig, checkpoint: dict[str, Any]) -> DictConfig:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 METRICS, PREDICTIONS = "metrics.json", "predictions.csv"
 PRETRAINED = "pretrained"
-OWN_MODEL = "your own training; ckpt_path=pretrained is made for voices it has not heard"
+OWN_MODEL = "your own run; ckpt_path=pretrained is made for other people's voices"
 PLACE = ("run_dir", "resume", "ckpt_path", "export")  # settings that change no figure
 PACKAGES = ("torch", "torchaudio", "lightning", "hydra-core", "numpy", "soxr")
 

@@ -16,7 +16,7 @@ class SpecAugment(nn.Module):
         time_shift: largest shift in frames, in either direction; the gap is filled with the clip's minimum.
         time_mask_param: a time mask covers 0 to this many frames.
         freq_mask_param: a frequency mask covers 0 to this many mel bands.
-        n_masks: number of masks of each kind. Masked values become the clip's mean.
+        n_masks: number of masks of each kind, filled with the clip's mean.
         equalizer_db: standard deviation of a random gain curve over the mel bands, interpolated between six points.
 
     Raises:

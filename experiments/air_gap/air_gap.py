@@ -83,7 +83,7 @@ def headline(runs: list[Run]) -> str:
 
 
 def condition_table(runs: list[Run], protocol: str) -> str:
-    """Mean and deviation over seeds for each condition, and the share of the baseline's errors that is gone, if it makes some."""
+    """Mean and deviation over seeds for each condition, and the share of the baseline's errors that ``live`` removes."""
     found = {model: select(runs, protocol, model) for model in MODELS}
     rows = []
     for name in next(r for r in found.values() if r)[0].conditions:

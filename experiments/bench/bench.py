@@ -1,6 +1,7 @@
-"""Measure the speed of everything that matters (``make bench``) and write it as a table. Needs FSDD; takes some minutes.
+"""Measure the speed of training and recognition (``make bench``) and write a table. Needs FSDD; takes a few minutes.
 
-Every figure is a median over repeats on one machine. To compare machines, look at the ratios, not at the seconds.
+Figures are medians over repeats on one machine, but for a cold cache (measured once) and latency (percentiles). To compare
+machines, look at the ratios, not at the seconds.
 """
 
 import argparse

@@ -73,7 +73,7 @@ def _overrides(run_dir: Path) -> str:
 
 
 def unfinished(folder: Path) -> list[str]:
-    """Runs without a result that were begun, or that a sweep's ``multirun.yaml`` asked for; with the reason if it is known."""
+    """Runs that were started or requested by a sweep's ``multirun.yaml`` but have no result, with the reason if known."""
     begun = {path.parent.parent: OmegaConf.load(path) for path in sorted(folder.rglob(".hydra/overrides.yaml"))}
     lines = [f"{path.relative_to(folder)}: {_reason(path)}" for path in begun if not (path / "metrics.json").is_file()]
     have = {frozenset(overrides) for overrides in begun.values()}

@@ -1,4 +1,4 @@
-"""What 8-bit integers would save in an exported model, and cost: ``python experiments/int8/int8.py MODEL.onnx --unseen FOLDER``.
+"""What 8-bit integers would save and cost in an exported model: ``python experiments/int8/int8.py MODEL.onnx --unseen FOLDER``.
 
 Convolutions and the last layer are quantised statically (onnxruntime, QDQ, per channel), with the ranges of 480 training takes.
 """

@@ -62,7 +62,7 @@ def test_no_checkpoint_at_all(tmp_path: Path) -> None:
 )
 def test_another_program_s_checkpoint_is_named(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "other.ckpt")
-    with pytest.raises(ValueError, match=r"other\.ckpt: a checkpoint of another program"):
+    with pytest.raises(ValueError, match=r"other\.ckpt: not a checkpoint written by digits train"):
         torch_models.read_checkpoint(tmp_path / "other.ckpt")
 
 

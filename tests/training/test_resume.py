@@ -95,7 +95,7 @@ def test_resuming_with_other_settings_is_an_error(
     same = [f"ckpt_path={tiny_checkpoint.with_name('last.ckpt')}", *TRAINED]
     if override == "conditions=clean":
         same.remove("conditions=noise")
-    with pytest.raises(ValueError, match=rf"last\.ckpt was trained with {message}.*: give the same"):
+    with pytest.raises(ValueError, match=rf"last\.ckpt was trained with {message}.*: they must match"):
         train(tiny_run(tiny_corpus, tmp_path / "run", override, *same))
 
 
