@@ -5,7 +5,11 @@ goes through :class:`WordWindow`. This module does not need torch.
 """
 
 import io
+import os
 import re
+import shlex
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +26,7 @@ SAMPLE_RATE = 48_000  # Hz; what microphones and browsers deliver
 MIN_RATE_HZ, MAX_RATE_HZ = 4000, 768_000  # no speech below this range, no sound card above it
 MIN_PEAK = 1e-6  # of full scale, -120 dB: no microphone is that quiet
 MIN_DURATION_S = 0.02  # one level frame; anything shorter cannot hold a word
+BLOCK_S = 4.0  # in which files are read
 
 LEVEL_HOP_S = 0.010
 LEVEL_WINDOW_S = 0.020
@@ -29,6 +34,9 @@ LEVEL_BAND_HZ = (200.0, 4000.0)  # above hum and rumble, and up to where FSDD en
 LEVEL_FLOOR_DB = -100.0  # below the 16-bit quantisation floor
 
 FILE_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+UNREADABLE_SUFFIXES = (".3gp", ".aac", ".amr", ".m4a", ".mka", ".mp4", ".webm", ".wma")  # libsndfile cannot read these
+TRUNCATED = "the file is truncated: it holds less audio than its header says"
+UNKNOWN_LENGTH = 1 << 62  # libsndfile's number of frames for a flac written to a pipe is above this
 
 
 def read(path: str | Path, content: bytes | None = None) -> tuple[Waveform, int]:
@@ -43,31 +51,100 @@ def read(path: str | Path, content: bytes | None = None) -> tuple[Waveform, int]
 
     Raises:
         ValueError: the file is not readable audio, is truncated or empty, or contains NaN or infinite samples.
-        FileNotFoundError: there is no such file.
+        OSError: there is no such file (FileNotFoundError), or no permission to read it (PermissionError).
     """
-    path = Path(path)
-    if content is None and not path.exists():
-        raise FileNotFoundError(f"{path}: no such file")
+    blocks, sample_rate = stream(path, content)
+    return numpy.concatenate([*blocks]), sample_rate
+
+
+def stream(path: str | Path, content: bytes | None = None) -> tuple[Iterator[Waveform], int]:
+    """Like :func:`read`, in blocks of :data:`BLOCK_S` (the last one may be shorter), so that a long file needs little memory.
+
+    Returns:
+        The blocks, shape (samples,) each, and the sample rate in Hz.
+
+    Raises:
+        ValueError, OSError: as :func:`read`; the iterator raises what only shows in the samples.
+    """
+    file = _open(Path(path), content)
+    return _blocks(file, path), file.samplerate
+
+
+def _open(path: Path, content: bytes | None) -> soundfile.SoundFile:
+    with _naming(path, _how_to_convert(path) if content is None else ""):
+        if content is None and not path.is_file():
+            content = path.read_bytes()  # a pipe, in which libsndfile cannot seek
+        elif content is None:
+            path.open("rb").close()  # says more of what is wrong than libsndfile
+        name = os.fsencode(path) if os.name == "posix" else path  # soundfile cannot encode every name
+        file = soundfile.SoundFile(name if content is None else io.BytesIO(content))
+        if _is_cut_off(file.extra_info):
+            raise ValueError(TRUNCATED)
+        _check_rate(file.samplerate)
+    file.seekable = lambda: False  # or soundfile seeks after each block, which damages mp3; and it cannot seek in GSM
+    return file
+
+
+def _blocks(file: soundfile.SoundFile, path: str | Path) -> Iterator[Waveform]:
+    length, peak = 0, 0.0
+    with _naming(path), file:
+        while len(samples := file.read(round(BLOCK_S * file.samplerate), dtype="float32", always_2d=True)):
+            block: Waveform = samples.mean(axis=1)
+            _check_finite(block)
+            yield block
+            length, peak = length + len(block), max(peak, numpy.abs(block).max())
+        if length < file.frames < UNKNOWN_LENGTH:
+            raise ValueError(TRUNCATED)
+        _check_length(length, file.samplerate)
+        _check_peak(peak)
+
+
+@contextmanager
+def _naming(path: str | Path, hint: str = "") -> Iterator[None]:
+    """Turn whatever goes wrong with a file into one sentence that names it."""
     try:
-        with soundfile.SoundFile(path if content is None else io.BytesIO(content)) as file:
-            log = file.extra_info
-            samples = file.read(dtype="float32", always_2d=True)
-            expected, sample_rate = file.frames, file.samplerate
-    except (soundfile.SoundFileError, OSError) as error:
-        raise ValueError(f"{path}: not readable as audio ({str(error).rsplit(': ', 1)[-1].strip()})") from error
-    if _is_cut_off(log) or len(samples) < expected:
-        raise ValueError(f"{path}: the file is truncated: it holds less audio than its header says")
-    waveform = samples.mean(axis=1)
-    try:
-        check(waveform, sample_rate)
+        yield
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FileNotFoundError(f"{path}: no such file") from error
+    except PermissionError as error:
+        raise PermissionError(f"{path}: no permission to read this file") from error
+    except OSError as error:
+        raise ValueError(f"{path}: not readable ({error.strerror})") from error
+    except soundfile.SoundFileError as error:
+        reason = str(error).rsplit(": ", 1)[-1].strip().rstrip(".")
+        raise ValueError(f"{path}: not readable as audio ({reason}){hint}") from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    return waveform, sample_rate
 
 
-def find_files(folder: Path) -> list[Path]:
-    """All recordings in a folder and its subfolders, sorted by path; hidden files are skipped."""
-    return sorted(path for path in folder.rglob("[!.]*") if path.suffix.lower() in FILE_SUFFIXES)
+def _how_to_convert(path: Path) -> str:
+    target = path.with_name(f"{path.stem}_pcm.wav" if path.suffix.lower() == ".wav" else f"{path.stem}.wav")
+    return f"; ffmpeg may convert it: ffmpeg -i {shlex.quote(str(path))} {shlex.quote(str(target))}"
+
+
+def find_files(folder: Path, suffixes: Collection[str] = FILE_SUFFIXES) -> list[Path]:
+    """All recordings in a folder and its subfolders, sorted by path; hidden files are skipped.
+
+    Links to folders are followed; a folder that can be reached in several ways is listed once.
+
+    Args:
+        folder: where to look.
+        suffixes: of the files, in lower case.
+    """
+    found: list[Path] = []
+    seen: set[tuple[int, int]] = set()
+    waiting = [folder]
+    for top in waiting:  # it grows by the links on the way, so that a real folder comes before the links to it
+        for current, folders, files in os.walk(top):
+            status = Path(current).stat()
+            if (status.st_dev, status.st_ino) in seen:
+                folders.clear()
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            paths = [Path(current, name) for name in files if not name.startswith(".")]
+            found += [path for path in paths if path.suffix.lower() in suffixes]
+            waiting += sorted(path for name in folders if (path := Path(current, name)).is_symlink())
+    return sorted(found)
 
 
 def _is_cut_off(log: str) -> bool:
@@ -88,16 +165,31 @@ def check(waveform: Waveform, sample_rate: float) -> None:
     """
     if waveform.ndim != 1:
         raise ValueError(f"waveform must have shape (samples,), got {waveform.shape}")
+    _check_rate(sample_rate)
+    _check_length(len(waveform), sample_rate)
+    _check_finite(waveform)
+    _check_peak(numpy.abs(waveform).max())
+
+
+def _check_rate(sample_rate: float) -> None:
     if not MIN_RATE_HZ <= sample_rate <= MAX_RATE_HZ:
         raise ValueError(f"sample_rate must be {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz, got {sample_rate}")
-    if len(waveform) < MIN_DURATION_S * sample_rate:
+
+
+def _check_length(length: int, sample_rate: float) -> None:
+    if length < MIN_DURATION_S * sample_rate:
         raise ValueError(
-            f"too short to hold a word: {len(waveform)} samples at {sample_rate} Hz, "
-            f"at least {MIN_DURATION_S * 1000:.0f} ms are needed"
+            f"too short to hold a word: {length} samples at {sample_rate} Hz, at least {MIN_DURATION_S * 1000:.0f} ms are needed"
         )
+
+
+def _check_finite(waveform: Waveform) -> None:
     if not numpy.isfinite(waveform).all():
         raise ValueError("some samples are NaN or infinite")
-    if numpy.abs(waveform).max() < MIN_PEAK:
+
+
+def _check_peak(peak: float) -> None:
+    if peak < MIN_PEAK:
         raise ValueError(f"only silence: no sample is larger than {MIN_PEAK}")
 
 

@@ -4,7 +4,6 @@
 """
 
 import argparse
-import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,11 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from digits.recognition.calibration import Calibration
     from digits.recognition.torch_models import Trained
-
-MAX_RISK = 0.02  # largest share of wrong answers among those that the threshold accepts, on held-out speakers
-MAX_FALSE = 0.05  # largest share of other words that it accepts, none of which training has heard
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,11 +26,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--held-out", type=Path, required=True, metavar="FOLDER", help="the runs, for example of +sweep=loso")
     options = parser.parse_args(arguments)
 
-    from digits.recognition import torch_models  # here, so that --help is quick
+    from digits.recognition import calibration, torch_models  # here, so that --help is quick
     from digits.training import runs
 
     try:
-        calibrated = calibrate(*held_out(options.held_out), other_words(torch_models.load(options.ckpt_path)))
+        calibrated = calibration.calibrate(*held_out(options.held_out), other_words(torch_models.load(options.ckpt_path)))
         torch_models.write_plain(options.out, options.ckpt_path, calibrated, runs.git_commit())
     except (ValueError, OSError) as error:
         print(f"digits calibrate: {error}", file=sys.stderr)
@@ -81,31 +76,6 @@ def other_words(trained: "Trained") -> "Tensor | None":
     log_mel = log_mels(catalog.get("espeak-words-validation").load(None).clips, trained.front_end.settings)
     with torch.inference_mode():
         return trained.network(log_mel)
-
-
-def calibrate(logits: "Tensor", labels: "Tensor", others: "Tensor | None" = None) -> "Calibration":
-    """Temperature and threshold from held-out clips.
-
-    The threshold is the stricter of two: the lowest at which at most :data:`MAX_RISK` of the accepted answers are wrong, and the
-    lowest at which at most :data:`MAX_FALSE` of the other sounds are accepted.
-
-    Args:
-        logits: of digits, shape (clips, outputs).
-        labels: of the same clips, shape (clips,).
-        others: logits of other sounds, shape (sounds, outputs), if any.
-
-    Raises:
-        ValueError: no threshold keeps :data:`MAX_RISK`.
-    """
-    from digits.recognition import calibration
-
-    temperature = calibration.fit_temperature(logits, labels)
-    confidence, predicted = calibration.probabilities(logits, temperature).max(dim=1)
-    threshold = calibration.choose_threshold(confidence, predicted == labels, MAX_RISK)
-    if others is not None:
-        confidence = calibration.probabilities(others, temperature).max(dim=1).values
-        threshold = max(threshold, float(confidence.quantile(1 - MAX_FALSE)))
-    return calibration.Calibration(round(temperature, 4), math.ceil(1e4 * threshold) / 1e4)  # rounded up, to keep both
 
 
 if __name__ == "__main__":

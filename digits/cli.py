@@ -1,10 +1,12 @@
 """The command ``digits`` (or ``python -m digits``), and what its subcommands share: configs and one-line error messages."""
 
+import contextlib
 import os
 import runpy
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 COMMANDS = {
     "train": "train, test and record one run, or a sweep of many",
@@ -13,6 +15,7 @@ COMMANDS = {
     "export": "write a model as one ONNX file that runs without torch",
     "calibrate": "fit a model's confidence on held-out runs and write it as one plain file",
 }
+EXTRAS = {"train": "train", "mic": "live", "predict": "live", "export": "live,train,export", "calibrate": "train"}
 USAGE = "usage: digits COMMAND ...\n\n" + "\n".join(f"  {name:<10} {does}" for name, does in COMMANDS.items())
 EXAMPLES = """
 Run digits COMMAND --help for details. Examples:
@@ -35,8 +38,20 @@ def main() -> int:
         print(f"digits: there is no command {name}; choose one of {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     sys.argv[1:] = arguments
-    runpy.run_module(f"digits.{name}", run_name="__main__", alter_sys=True)  # as python -m does, which Lightning repeats for DDP
+    try:
+        # as python -m does, which Lightning repeats for DDP
+        runpy.run_module(f"digits.{name}", run_name="__main__", alter_sys=True)
+    except ModuleNotFoundError as error:
+        if (error.name or "digits").startswith("digits"):  # ours, and a bug
+            raise
+        print(f"digits {name}: {not_installed(error, EXTRAS[name])}", file=sys.stderr)
+        return 1
     return 0
+
+
+def not_installed(error: ModuleNotFoundError, extras: str) -> str:
+    """What to do about a package that is missing."""
+    return f"{error.name} is not installed: pip install '.[{extras}]' in a clone of this repository"
 
 
 def run(job: Callable[[], object], program: str) -> None:
@@ -50,7 +65,8 @@ def run(job: Callable[[], object], program: str) -> None:
     show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints its own shortened traceback and exits
     try:
-        job()
+        with contextlib.redirect_stderr(_WithoutHydrasLine(sys.stderr)):
+            job()
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         sys.exit(130)
@@ -60,11 +76,26 @@ def run(job: Callable[[], object], program: str) -> None:
         sys.exit(f"{program}: {explain(error)}")
 
 
+class _WithoutHydrasLine:
+    """A stream without the line that Hydra adds when an error leaves a job: mistakes are told once, by :func:`run`."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return len(text) if text.startswith("Error executing job with overrides: ") else self._stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 def explain(error: BaseException) -> str:
     """The message of the original error on one line; Hydra wraps what a constructor raises."""
-    from hydra.errors import HydraException
+    from hydra.errors import HydraException, OverrideParseException
     from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
+    if isinstance(error, OverrideParseException):
+        return _explain_grammar(error.override)
     while isinstance(error, HydraException) and error.__cause__ is not None:
         error = error.__cause__
     if isinstance(error, ConfigKeyError | ConfigAttributeError) and error.full_key:
@@ -72,3 +103,12 @@ def explain(error: BaseException) -> str:
         hint = f"; +{name}= adds one of Lightning's Trainer arguments" if name.startswith("trainer.") else ""
         return f"there is no setting {name}{hint}"
     return " ".join(str(error).split())
+
+
+def _explain_grammar(override: str) -> str:
+    """What is wrong with an argument that Hydra cannot parse."""
+    name, is_setting, value = override.partition("=")
+    if not is_setting:
+        return f"{override} is not a setting: give settings as NAME=VALUE"
+    quoted = value.strip("'\"").replace("'", "\\'")
+    return f"cannot read {override}: spaces, brackets and other special characters need two pairs of quotes, \"{name}='{quoted}'\""

@@ -1,12 +1,12 @@
 """Write a model as one ONNX file that runs without torch: ``digits export ckpt_path=... out=live.onnx``."""
 
-import sys
+import contextlib
 from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig
 
-from digits import audio, cli
+from digits import audio, cli, settings
 
 
 def main() -> None:
@@ -15,30 +15,41 @@ def main() -> None:
 
 @hydra.main(version_base="1.3", config_path=cli.CONF, config_name="export")
 def job(cfg: DictConfig) -> None:
-    try:
-        write(cfg)
-    except (ValueError, OSError) as error:
-        sys.exit(f"digits export: {cli.explain(error)}")
+    write(cfg)
 
 
 def write(cfg: DictConfig) -> None:
     """Export, check on recordings, and only then write.
 
     Raises:
-        ValueError, OSError: there is no such model, recording or folder, or the file's probabilities differ from the model's.
+        ValueError, OSError: an impossible setting; there is no such model, recording or folder; the file's probabilities differ
+            from the model's; or the file cannot be written.
     """
+    settings.check(cfg, settings.EXPORT)
     from digits.corpora import fsdd
     from digits.corpora.corpus import read_folder
     from digits.recognition import onnx_export, torch_models
     from digits.training import runs
 
     trained = torch_models.load(cfg.ckpt_path)
-    clips = (read_folder(cfg.root, "recordings") if cfg.root else fsdd.load()).clips
+    clips = (read_folder(str(cfg.root), "recordings") if cfg.root is not None else fsdd.load()).clips
     recordings = [audio.read(clip.path) for clip in clips[:: max(1, len(clips) // cfg.clips)]]
     content, difference = onnx_export.export(trained, Path(cfg.ckpt_path).name, runs.git_commit(), recordings)
     out = Path(cfg.out).expanduser()
-    out.write_bytes(content)
+    _replace(out, content)
     print(f"{out}: {len(content):,} bytes; {len(recordings)} recordings differ by at most {difference:.1e}")
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write under another name and rename, so that a full disk costs no good file of that name."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise OSError(f"{path}: not written ({error.strerror})") from error
 
 
 if __name__ == "__main__":

@@ -52,6 +52,8 @@ class LogMel(nn.Module):
             raise ValueError(f"win_length must be even, got {win_length}")
         self.top_db, self.win_length, self.hop_length = top_db, win_length, hop_length
         filters = torchaudio.functional.melscale_fbanks(n_fft // 2 + 1, f_min, f_max, n_mels, sample_rate)
+        if not filters.any():
+            raise ValueError(f"f_min and f_max must have a frequency of the transform between them, got {f_min} and {f_max}")
         n_used = int(filters.any(dim=1).nonzero().max()) + 1
         middle = win_length // 2
         angle = 2 * math.pi / n_fft * torch.outer(torch.arange(middle, dtype=torch.float64), torch.arange(n_used))

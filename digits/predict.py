@@ -1,12 +1,16 @@
-"""Recognise the spoken digit in recordings: ``digits predict FILE...``, or ``python -m digits.predict FILE...``."""
+"""Recognise the spoken digits in recordings: ``digits predict FILE...``, or ``python -m digits.predict FILE...``."""
 
 import argparse
+import contextlib
 import csv
+import io
 import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,22 +18,59 @@ from digits import cli
 
 if TYPE_CHECKING:
     from digits.audio import Waveform
-    from digits.recognition.recognizer import Prediction
+    from digits.recognition.recognizer import Prediction, Recognizer
 
 STDIN = "-"
+ONE_WORD_S = 2.5  # a longer recording may hold several words, and is searched for them; FSDD's longest clip lasts 2.3 s
+COLUMNS = ("path", "digit", "probability", "accepted", "start_s")
 EXAMPLES = """examples:
   digits predict seven.wav four.flac           one line per file
   digits predict recordings/                   every recording in a folder
+  digits predict lesson.mp3                    one line per sound, with its time, in what is longer than 2.5 s
   digits predict --csv recordings/ > heard.csv
-  digits predict --json - < seven.wav          standard input; one JSON object per recording
+  digits predict --json - < seven.wav          standard input; one JSON object per sound
   digits predict --threshold 0.9 seven.wav     accept only what is at least 90 % probable
   digits predict --ckpt-path outputs/.../best.ckpt seven.wav"""
+
+
+@dataclass(frozen=True)
+class Sound:
+    """What a recording holds; ``start_s`` and ``end_s`` are None if it is short enough to be one word.
+
+    ``prediction`` is None for a sound that cannot be one word; ``reason`` says why it, or the prediction, is rejected.
+    """
+
+    prediction: "Prediction | None"
+    reason: str | None
+    start_s: float | None = None
+    end_s: float | None = None
 
 
 def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # a second thread of torch costs time when clips come one by one
     options = _parser().parse_args(arguments)
+    sys.stdout = sys.stdout or io.StringIO()  # None where the shell closed it
+    if isinstance(sys.stdout, io.TextIOWrapper):  # file names come out as they went in; what another encoding lacks is escaped
+        sys.stdout.reconfigure(errors="surrogateescape" if sys.stdout.encoding.lower() == "utf-8" else "backslashreplace")
+    try:
+        status = _predict(options)
+        sys.stdout.flush()
+    except OSError as error:  # mostly of the output: what is wrong with a recording is caught below
+        from digits.live import screen
 
+        broken_pipe = screen.give_up_output()
+        if isinstance(error, BrokenPipeError):
+            return broken_pipe
+        where = error.filename or "the output cannot be written"
+        print(f"digits predict: {where}: {error.strerror}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("digits predict: interrupted", file=sys.stderr)
+        return 130
+    return status
+
+
+def _predict(options: argparse.Namespace) -> int:
     from digits.recognition.recognizer import Recognizer  # here, so that --help is quick
 
     try:
@@ -39,35 +80,57 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"digits predict: {error}", file=sys.stderr)
         return 1
     print(f"model: {ckpt_path}{note and f' ({note})'}", file=sys.stderr)
-    table = csv.writer(sys.stdout, lineterminator="\n")
     if options.csv:
-        table.writerow(["path", "digit", "probability", "accepted"])
+        _print_row(*COLUMNS)
     failed = False
-    for path, read in _recordings(options.files):
+    for path, open_recording in _recordings(options.files):
         try:
-            prediction = recognizer(*read())
-        except (ValueError, OSError) as error:
+            _report(path, _sounds(recognizer, *open_recording()), options)
+        except (ValueError, FileNotFoundError, PermissionError) as error:
             print(f"digits predict: {error}", file=sys.stderr)
             failed = True
-            continue
-        if options.csv:
-            table.writerow([path, prediction.digit, f"{prediction.probability:.4f}", prediction.accepted])
-        else:
-            print(_json_line(path, prediction) if options.json else _text_line(path, prediction))
     return int(failed)
+
+
+def _sounds(recognizer: "Recognizer", blocks: "Iterator[Waveform]", sample_rate: int) -> Iterator[Sound]:
+    """What a recording holds: one word if it is short, else whatever the microphone's loop hears in it."""
+    from digits.live.listener import Listener, listen
+    from digits.live.segmenter import Segmenter
+
+    first = next(blocks)
+    if len(first) <= ONE_WORD_S * sample_rate:
+        for _ in blocks:  # none is left, but the file may turn out to be damaged
+            pass
+        prediction = recognizer(first, sample_rate)
+        yield Sound(prediction, prediction.reason)
+        return
+    for heard in listen(chain([first], blocks), Listener(Segmenter(sample_rate), recognizer)):
+        yield Sound(heard.prediction, heard.reason, heard.start_s, heard.end_s)
+
+
+def _report(path: str, sounds: Iterator[Sound], options: argparse.Namespace) -> None:
+    heard = False
+    for sound in sounds:
+        heard = True
+        if options.csv:
+            _print_csv(path, sound)
+        else:
+            print(_json_line(path, sound) if options.json else _text_line(path, sound))
+    if not heard:
+        print(f"{path}: nothing was heard", file=sys.stderr if options.csv or options.json else sys.stdout)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="digits predict",
-        description="Recognise the spoken digit in each recording: any format that libsndfile reads, any rate, mono or stereo.",
+        description="Recognise the spoken digits in recordings: any format that libsndfile reads, any rate, mono or stereo.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("files", nargs="+", metavar="FILE", help="a recording, a folder of recordings, or - for standard input")
     formats = parser.add_mutually_exclusive_group()
-    formats.add_argument("--csv", action="store_true", help="print path,digit,probability,accepted with a header")
-    formats.add_argument("--json", action="store_true", help="print one JSON object per recording, with all ten probabilities")
+    formats.add_argument("--csv", action="store_true", help=f"print {','.join(COLUMNS)} with a header")
+    formats.add_argument("--json", action="store_true", help="print one JSON object per sound, with all ten probabilities")
     parser.add_argument(
         "--ckpt-path", help="model to use: pretrained, .onnx, .npz or .ckpt (default: the best run in outputs/, or else pretrained)"
     )
@@ -75,37 +138,53 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _recordings(files: list[str]) -> "Iterator[tuple[str, Callable[[], tuple[Waveform, int]]]]":
-    """Name of each recording and a function that reads it."""
-    from functools import partial
-
+def _recordings(files: list[str]) -> "Iterator[tuple[str, Callable[[], tuple[Iterator[Waveform], int]]]]":
+    """Name of each recording and a function that opens it."""
     from digits import audio
 
     for file in files:
         if file == STDIN:
-            yield "<stdin>", lambda: audio.read("<stdin>", sys.stdin.buffer.read())
-        elif Path(file).is_dir():
-            found = audio.find_files(Path(file))
-            yield from ((str(path), partial(audio.read, path)) for path in found)
+            yield "<stdin>", lambda: audio.stream("<stdin>", sys.stdin.buffer.read())
+        elif _is_folder(file):
+            found = audio.find_files(Path(file), audio.FILE_SUFFIXES + audio.UNREADABLE_SUFFIXES)
+            yield from ((str(path), partial(audio.stream, path)) for path in found)
             if not found:
                 yield file, partial(_no_recordings, file)
         else:
-            yield file, partial(audio.read, file)
+            yield file, partial(audio.stream, file)
 
 
-def _no_recordings(folder: str) -> "tuple[Waveform, int]":
+def _is_folder(file: str) -> bool:
+    with contextlib.suppress(OSError):  # the attempt to read it will say what is wrong
+        return Path(file).is_dir()
+    return False
+
+
+def _no_recordings(folder: str) -> "tuple[Iterator[Waveform], int]":
     from digits import audio
 
     raise ValueError(f"{folder}: no recordings in this folder ({', '.join(audio.FILE_SUFFIXES)})")
 
 
-def _text_line(path: str, prediction: "Prediction") -> str:
-    rejected = "" if prediction.accepted else f"  {prediction.reason}"
-    return f"{path}: {prediction.digit}  {prediction.probability:.1%}{rejected}"
+def _text_line(path: str, sound: Sound) -> str:
+    guess = f"{sound.prediction.digit}  {sound.prediction.probability:.1%}" if sound.prediction else "-"
+    time = "" if sound.start_s is None else f"  at {sound.start_s:.2f} s"
+    return f"{path}: {guess}{time}" + (f"  {sound.reason}" if sound.reason else "")
 
 
-def _json_line(path: str, prediction: "Prediction") -> str:
-    return json.dumps({"path": path, **asdict(prediction), "accepted": prediction.accepted})
+def _print_csv(path: str, sound: Sound) -> None:
+    guess = (sound.prediction.digit, f"{sound.prediction.probability:.4f}") if sound.prediction else ("", "")
+    _print_row(path, *guess, sound.reason is None, "" if sound.start_s is None else f"{sound.start_s:.3f}")
+
+
+def _print_row(*cells: object) -> None:
+    csv.writer(sys.stdout, lineterminator="\n").writerow(cells)
+
+
+def _json_line(path: str, sound: Sound) -> str:
+    guess = asdict(sound.prediction) if sound.prediction else {"digit": None, "probability": None, "probabilities": None}
+    times = {} if sound.start_s is None else {"start_s": sound.start_s, "end_s": sound.end_s}
+    return json.dumps({"path": path, **guess, "reason": sound.reason, "accepted": sound.reason is None, **times})
 
 
 def _choose() -> tuple[str, str]:

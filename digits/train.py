@@ -6,28 +6,29 @@ import os
 # sixth on an idle machine (experiments/bench). OpenMP reads this when torch loads it, so it comes before all other imports.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+import contextlib
 import logging
 import sys
 import time
 import traceback
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hydra
-import lightning
-from hydra.utils import instantiate
-from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
 from digits import cli
 from digits.corpora import catalog
 from digits.corpora.corpus import N_DIGITS
-from digits.training import resume, runs
-from digits.training.classifier import DigitClassifier
-from digits.training.datamodule import DigitsDataModule
-from digits.training.resume import Plan
+from digits.training import runs
+
+if TYPE_CHECKING:  # torch and Lightning take seconds to import, and no mistake or --help should wait for them
+    import lightning
+
+    from digits.training.classifier import DigitClassifier
+    from digits.training.datamodule import DigitsDataModule
+    from digits.training.resume import Plan
 
 log = logging.getLogger(__name__)
 
@@ -48,11 +49,18 @@ def main() -> None:
 @hydra.main(version_base="1.3", config_path=cli.CONF, config_name="train")
 def job(cfg: DictConfig) -> float | None:
     """One job; returns its best validation accuracy, for sweepers that optimise."""
+    from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+    from digits.training import resume
+    from digits.training.locks import BusyError
+
     if cfg.resume and (metrics := resume.finished(cfg)):
         log.info("%s: already finished, kept", cfg.run_dir)
         return metrics["val/acc"]
     try:
         return train(cfg)["val/acc"]
+    except BusyError:
+        raise  # nothing in that folder is ours
     except BaseException as error:  # a sweep continues with its other runs; error.txt says how this one ended
         run_dir = Path(cfg.run_dir)
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -68,14 +76,29 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     """Build, fit, validate and test on the best checkpoint; writes ``metrics.json`` last and returns its content.
 
     Raises:
-        ValueError, OSError: a setting, a file of the corpus or a checkpoint that cannot be used, named in the message.
+        ValueError, OSError: a setting, a file of the corpus or a checkpoint that cannot be used, or a training that diverged,
+            named in the message.
+        BusyError: another process is at work in the run's folder.
     """
+    from lightning.fabric.utilities.rank_zero import rank_zero_only
+
+    from digits.training import resume
+    from digits.training.locks import lock
+
     quieten()
     _check(cfg)
     plan = resume.plan(cfg)
-    resume.prepare(plan)
-    cfg = plan.cfg
+    is_first = getattr(rank_zero_only, "rank", 0) == 0  # of several processes
+    with lock(plan.run_dir) if is_first else contextlib.nullcontext():
+        resume.prepare(plan)
+        return _run(plan)
 
+
+def _run(plan: "Plan") -> dict[str, Any]:
+    import lightning
+    from hydra.utils import instantiate
+
+    cfg = plan.cfg
     lightning.seed_everything(cfg.seed, workers=True, verbose=False)
     data: DigitsDataModule = instantiate(cfg.data)
     classifier: DigitClassifier = instantiate(cfg.classifier)
@@ -113,7 +136,7 @@ def quieten() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 
 
-def _fit(trainer: lightning.Trainer, classifier: DigitClassifier, data: DigitsDataModule, ckpt_path: str | None) -> None:
+def _fit(trainer: "lightning.Trainer", classifier: "DigitClassifier", data: "DigitsDataModule", ckpt_path: str | None) -> None:
     try:
         trainer.fit(classifier, data, ckpt_path=ckpt_path, weights_only=True)
     except SystemExit:  # Lightning's answer to Ctrl-C
@@ -122,7 +145,7 @@ def _fit(trainer: lightning.Trainer, classifier: DigitClassifier, data: DigitsDa
         raise
 
 
-def _metrics(plan: Plan, trainer: lightning.Trainer, classifier: DigitClassifier, data: DigitsDataModule) -> dict[str, Any]:
+def _metrics(plan: "Plan", trainer: "lightning.Trainer", classifier: "DigitClassifier", data: "DigitsDataModule") -> dict[str, Any]:
     """Validate, test, and collect what ``metrics.json`` holds."""
     cfg, epochs = plan.cfg, trainer.current_epoch if plan.cfg.fit else 0
     scores = _evaluate(trainer, classifier, data, "best" if cfg.fit else plan.ckpt_path)
@@ -138,6 +161,8 @@ def _metrics(plan: Plan, trainer: lightning.Trainer, classifier: DigitClassifier
         "test/acc": correct / len(labels) if len(labels) else None,
         "test/correct": correct,
         "test/total": len(labels),
+        "train_clips": len(data.parts.train) if cfg.fit else None,
+        "n_outputs": cfg.model.get("n_outputs", N_DIGITS),
         **{name: value for name, value in scores.items() if name.startswith("test/acc_")},
         **_battery(scores),
         "trained_on": cfg.classifier.corpus,
@@ -153,7 +178,7 @@ def _metrics(plan: Plan, trainer: lightning.Trainer, classifier: DigitClassifier
 
 
 def _evaluate(
-    trainer: lightning.Trainer, classifier: DigitClassifier, data: DigitsDataModule, ckpt_path: str | None
+    trainer: "lightning.Trainer", classifier: "DigitClassifier", data: "DigitsDataModule", ckpt_path: str | None
 ) -> dict[str, float]:
     if trainer.fast_dev_run:  # type: ignore[attr-defined]  # it keeps no checkpoint
         ckpt_path = None
@@ -172,9 +197,11 @@ def _battery(scores: dict[str, float]) -> dict[str, float]:
     return {"test/mean": sum(accuracies) / len(accuracies), "test/worst": min(accuracies)} if len(accuracies) > 1 else {}
 
 
-def _tell_loggers(trainer: lightning.Trainer, hparams: dict[str, Any], metrics: dict[str, Any]) -> None:
+def _tell_loggers(trainer: "lightning.Trainer", hparams: dict[str, Any], metrics: dict[str, Any]) -> None:
     """The final scores, beside the hyperparameters where a logger has a place for both."""
     shown = {name: value for name, value in metrics.items() if name.startswith(("val/acc", "test/acc")) and value is not None}
+    from lightning.pytorch.loggers import TensorBoardLogger
+
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             logger.log_hyperparams(hparams, shown, step=trainer.global_step)
@@ -183,7 +210,7 @@ def _tell_loggers(trainer: lightning.Trainer, hparams: dict[str, Any], metrics: 
         logger.finalize("success")
 
 
-def _hparams(cfg: DictConfig, data: DigitsDataModule) -> dict[str, Any]:
+def _hparams(cfg: DictConfig, data: "DigitsDataModule") -> dict[str, Any]:
     settings: Any = OmegaConf.to_container(cfg, resolve=True)
     return {
         "experiment": cfg.name,

@@ -1,4 +1,6 @@
 import math
+import os
+import re
 from pathlib import Path
 
 import numpy
@@ -101,6 +103,73 @@ def test_finds_recordings_by_their_suffix_and_leaves_hidden_files_out(tmp_path: 
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     assert [path.relative_to(tmp_path).as_posix() for path in audio.find_files(tmp_path)] == ["a/c.mp3", "b.WAV", "d.ogg", "e.flac"]
+
+
+def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
+    (tmp_path / "corpus/inner").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("corpus/inner/a.wav", "elsewhere/b.wav"):
+        (tmp_path / name).touch()
+    (tmp_path / "corpus/again").symlink_to("inner")
+    (tmp_path / "corpus/inner/loop").symlink_to("..")
+    (tmp_path / "corpus/link").symlink_to("../elsewhere")
+    found = audio.find_files(tmp_path / "corpus")
+    assert [path.relative_to(tmp_path / "corpus").as_posix() for path in found] == ["inner/a.wav", "link/b.wav"]
+    assert len(audio.find_files(tmp_path / "corpus/again")) == 2
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
+def test_a_stream_of_blocks_is_the_whole_recording(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"noise.{suffix}"
+    soundfile.write(path, 0.1 * numpy.random.default_rng(0).standard_normal((111_111, 2)), 11_025)
+    blocks, sample_rate = audio.stream(path)
+    parts = list(blocks)
+    assert [len(part) for part in parts] == [44_100, 44_100, 22_911]
+    assert sample_rate == 11_025
+    whole = soundfile.read(path, dtype="float32")[0].mean(axis=1)
+    assert numpy.array_equal(numpy.concatenate(parts), audio.read(path)[0])
+    numpy.testing.assert_allclose(numpy.concatenate(parts), whole, atol=1e-6)  # mp3 differs in the last bit
+
+
+@pytest.mark.parametrize("subtype", ["GSM610", "G721_32", "NMS_ADPCM_32"])
+def test_telephone_codecs_in_a_wav_are_read(tmp_path: Path, subtype: str) -> None:
+    path = tmp_path / "call.wav"
+    soundfile.write(path, sine(440, 8000), 8000, subtype=subtype)
+    assert len(audio.read(path)[0]) == pytest.approx(4000, abs=640)
+
+
+def test_a_flac_written_to_a_pipe_has_no_length_in_its_header(tmp_path: Path) -> None:
+    path = tmp_path / "piped.flac"
+    soundfile.write(path, sine(440, 8000), 8000)
+    content = bytearray(path.read_bytes())
+    content[21] &= 0xF0  # the total number of samples, 36 bits
+    content[22:26] = bytes(4)
+    path.write_bytes(content)
+    assert len(audio.read(path)[0]) == 4000
+
+
+def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path: Path) -> None:
+    path = write_float(tmp_path / "secret.wav", [0.1] * 400)
+    path.chmod(0)
+    user = os.geteuid()
+    if user == 0:  # who may read everything
+        os.seteuid(65_534)
+    try:
+        with pytest.raises(PermissionError, match=r"secret\.wav: no permission to read this file$"):
+            audio.read(path)
+    finally:
+        os.seteuid(user)
+
+
+@pytest.mark.parametrize(("name", "target"), [("a b.m4a", "'a b.wav'"), ("x.webm", "x.wav"), ("x.wav", "x_pcm.wav")])
+def test_an_unreadable_format_comes_with_a_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, target: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_bytes(b"\0\0\0\x1cftypM4A ")
+    with pytest.raises(
+        ValueError, match=re.escape(f"{name}: not readable as audio (Format not recognised); ffmpeg may convert it")
+    ) as e:
+        audio.read(name)
+    assert str(e.value).endswith(f" {target}")
 
 
 def test_missing_file_says_so(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ def test_calibration_comes_from_held_out_clips(tiny_checkpoint: Path, tmp_path: 
     logits, labels = calibrate.held_out(tiny_checkpoint.parent)
     assert logits.shape == (100, 10)
     assert calibrate.main([str(tiny_checkpoint), str(tmp_path / "out.npz"), "--held-out", str(tiny_checkpoint.parent)]) == 0
-    calibrated = calibrate.calibrate(logits, labels)
+    calibrated = calibration.calibrate(logits, labels)
     assert f"temperature {calibrated.temperature}, not sure below {calibrated.threshold}" in capsys.readouterr().out
     assert torch_models.read_plain(tmp_path / "out.npz").calibration == calibrated
 
@@ -27,12 +27,12 @@ def test_the_threshold_also_keeps_other_words_out() -> None:
     labels = torch.arange(500) % 10
     logits = torch.randn(500, 11, generator=generator) + 4 * torch.nn.functional.one_hot(labels, 11)
     others = torch.randn(500, 11, generator=generator) + 2 * torch.nn.functional.one_hot(labels, 11)
-    alone, together = calibrate.calibrate(logits, labels), calibrate.calibrate(logits, labels, others)
+    alone, together = calibration.calibrate(logits, labels), calibration.calibrate(logits, labels, others)
     assert alone.temperature == together.temperature
     accepted = calibration.probabilities(others, together.temperature).amax(dim=1) >= together.threshold
-    assert 0.04 <= accepted.float().mean() <= calibrate.MAX_FALSE
+    assert 0.04 <= accepted.float().mean() <= calibration.MAX_FALSE
     assert together.threshold > alone.threshold
-    assert calibrate.calibrate(logits, labels, others + 20 * torch.eye(11)[10]) == alone
+    assert calibration.calibrate(logits, labels, others + 20 * torch.eye(11)[10]) == alone
 
 
 def test_a_part_of_the_clips_does_not_calibrate_and_a_file_says_what_it_is(tiny_checkpoint: Path, tmp_path: Path) -> None:

@@ -1,14 +1,19 @@
 import importlib
 import inspect
 import os
+import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
-from hydra.errors import InstantiationException
+from hydra import compose, initialize_config_dir
+from hydra.errors import InstantiationException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError
-from support import shell
+from support import Outcome, shell
 
 from digits import cli
 
@@ -96,3 +101,61 @@ def test_a_setting_that_does_not_exist_is_named() -> None:
         with pytest.raises(ConfigAttributeError) as caught:
             cfg[group].xyz = 1
         assert cli.explain(caught.value) == f"there is no setting {group}.xyz{hint}"
+
+
+def test_every_command_has_its_extras() -> None:
+    assert set(cli.EXTRAS) == set(cli.COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("command_line", "packages", "message"),
+    [
+        (["digits", "train"], "lightning torch", "digits train: .* is not installed: pip install '.\\[train\\]'"),
+        (
+            ["digits", "export", "out=x.onnx"],
+            "torch",
+            "digits export: torch is not installed: pip install '.\\[live,train,export\\]'",
+        ),
+    ],
+)
+def test_a_missing_extra_is_named(command_line: list[str], packages: str, message: str, tmp_path: Path) -> None:
+    code = f"import sys; sys.modules |= dict.fromkeys({packages.split()}); sys.argv = {command_line}; from digits import cli; "
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code} sys.exit(cli.main())"], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert done.returncode == 1
+    assert re.fullmatch(f"{message} in a clone of this repository\n", done.stderr)
+
+
+def test_a_module_of_ours_that_is_missing_is_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["digits", "train"])
+    monkeypatch.setattr("runpy.run_module", lambda *_, **__: importlib.import_module("digits.nothing"))
+    with pytest.raises(ModuleNotFoundError, match=r"digits\.nothing"):
+        cli.main()
+
+
+def test_a_mistake_in_a_job_is_told_once(tmp_path: Path, command: Callable[..., Outcome]) -> None:
+    done = command("export", f"out={tmp_path / 'x.bin'}")
+    assert done.returncode == 1
+    assert done.stderr.startswith("digits export: out must be a file name that ends in .onnx")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("value", ["/my [folder]", "/hörbar", "/you&me", "/a=b", "/it's", "/my folder {2}"])
+def test_how_to_quote_is_said_and_right(value: str) -> None:
+    def parse(override: str) -> str:
+        with initialize_config_dir(cli.CONF, version_base="1.3"):
+            return compose("export", overrides=["out=x", override]).root
+
+    with pytest.raises(OverrideParseException) as caught:
+        parse(f"root={value}")
+    said = cli.explain(caught.value)
+    assert said.startswith(f"cannot read root={value}: ")
+    (as_the_shell_reads_it,) = shlex.split(said[said.index('"') :])
+    assert parse(as_the_shell_reads_it) == value
+
+
+def test_an_argument_without_a_value_is_named() -> None:
+    with initialize_config_dir(cli.CONF, version_base="1.3"), pytest.raises(OverrideParseException) as caught:
+        compose("export", overrides=["smoke"])
+    assert cli.explain(caught.value) == "smoke is not a setting: give settings as NAME=VALUE"

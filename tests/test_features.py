@@ -57,6 +57,7 @@ def test_gain_only_shifts_decibels() -> None:
     [
         ({"f_max": 30_000.0}, "f_max"),
         ({"f_min": 5000.0}, "f_min"),
+        ({"f_min": 3990.0}, "f_min and f_max must have a frequency of the transform between them"),
         ({"win_length": 4000}, "win_length"),
         ({"top_db": 0.0}, "top_db"),
     ],

@@ -1,14 +1,18 @@
 import csv
 import io
 import json
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy
 import pytest
-from support import Outcome, shell
+import soundfile
+from support import REPOSITORY, Outcome, sequence, shell, spoken
 
 from digits import audio, predict
 from digits.recognition.model_files import NEEDS_TORCH
@@ -25,7 +29,8 @@ def test_csv_has_a_row_a_file_in_order_and_errors_go_to_stderr(
     assert predict.main([*files, "--csv", f"--ckpt-path={tiny_checkpoint}"]) == 1
     output = capsys.readouterr()
     rows = list(csv.reader(io.StringIO(output.out)))
-    assert rows[0] == ["path", "digit", "probability", "accepted"]
+    assert rows[0] == ["path", "digit", "probability", "accepted", "start_s"]
+    assert {row[4] for row in rows[1:]} == {""}
     assert [row[0] for row in rows[1:]] == good
     assert all(0 < float(row[2]) <= 1 for row in rows[1:])
     errors = [line for line in output.err.splitlines() if line.startswith("digits predict: ")]
@@ -101,8 +106,9 @@ def test_the_default_model_is_the_best_run_in_outputs(
     output = capsys.readouterr()
     assert output.out.count("\n") == 1
     assert output.out.startswith(f"{tiny_corpus / '5_bob_1.wav'}: 5  ")
-    note = "your own run; --ckpt-path pretrained is made for other people's voices"
-    assert output.err == f"model: outputs/tiny/best.ckpt ({note})\n"
+    assert output.err.startswith("model: outputs/tiny/best.ckpt (your own run")
+    assert "--ckpt-path pretrained" in output.err
+    assert output.err.count("\n") == 1
 
 
 def test_without_a_run_the_pretrained_model_answers_and_is_named(tmp_path: Path, tiny_corpus: Path) -> None:
@@ -132,8 +138,176 @@ def test_the_pretrained_model_needs_neither_torch_nor_lightning(tmp_path: Path, 
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
         assert done.returncode == 0, done.stderr
         assert "pretrained" in done.stderr
+    (tmp_path / "x.ckpt").touch()
     missing = f"import sys; sys.modules.update(dict.fromkeys({heavy})); from digits import predict; "
     missing += f"sys.exit(predict.main(['--ckpt-path=x.ckpt', {str(clip)!r}]))"
     done = subprocess.run([sys.executable, "-c", missing], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 1
     assert done.stderr == f"digits predict: x.ckpt: {NEEDS_TORCH}\n"
+
+
+WORDS = [3, 1, 4, 5, 9, 2, 6, 8, 7, 0]
+
+
+def test_every_word_of_a_longer_recording_is_found(
+    exported_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, model = str(sequence(tmp_path / "words.wav", WORDS)), f"--ckpt-path={exported_model}"
+    assert predict.main([path, model, "--threshold=0"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.removeprefix(f"{path}: ")[0] for line in lines] == [str(word) for word in WORDS]
+    assert re.fullmatch(r"3  \d\d\.\d%  at 1\.\d\d s", lines[0].removeprefix(f"{path}: "))
+    assert predict.main([path, model, "--csv"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [int(row["digit"]) for row in rows] == WORDS
+    assert [f"at {float(row['start_s']):.2f} s" for row in rows] == [line.split("  ")[-1] for line in lines]
+    assert predict.main([path, model, "--json", "--threshold=1"]) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(one["digit"], one["accepted"], one["reason"]) for one in found] == [(word, False, "not sure") for word in WORDS]
+    assert all(0.1 < one["end_s"] - one["start_s"] < 0.5 and len(one["probabilities"]) == 10 for one in found)
+
+
+def test_sounds_that_cannot_be_words_and_silence_are_said(
+    exported_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    noise = 2e-4 * numpy.random.default_rng(0).standard_normal(5 * 8000)
+    quiet, click, model = tmp_path / "quiet.wav", tmp_path / "click.wav", f"--ckpt-path={exported_model}"
+    soundfile.write(quiet, noise, 8000)
+    noise[16_000] = 1.0
+    soundfile.write(click, noise, 8000)
+    assert predict.main([str(quiet), str(click), model]) == 0
+    assert capsys.readouterr().out == f"{quiet}: nothing was heard\n{click}: -  at 1.99 s  too short\n"
+    assert predict.main([str(quiet), str(click), "--csv", model]) == 0
+    output = capsys.readouterr()
+    assert output.out.splitlines()[1:] == [f"{click},,,False,1.990"]
+    assert output.err.endswith(f"{quiet}: nothing was heard\n")
+    assert predict.main([str(click), "--json", model]) == 0
+    (row,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (row["digit"], row["probabilities"], row["reason"], row["start_s"]) == (None, None, "too short", 1.99)
+
+
+def write_long(path: Path, minutes: int) -> Path:
+    """A three every ten seconds, at 16 kHz."""
+    rate = 16_000
+    word = audio.resample(spoken(3, 0, 50), 8000, rate)
+    part = 2e-4 * numpy.random.default_rng(0).standard_normal(10 * rate)
+    part[5 * rate : 5 * rate + len(word)] += word
+    with soundfile.SoundFile(path, "w", rate, 1) as file:
+        for _ in range(6 * minutes):
+            file.write(part)
+    return path
+
+
+@pytest.mark.parametrize("minutes", [2, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("command", ["predict", "mic"])
+def test_a_long_recording_is_heard_to_its_end_in_little_memory(
+    exported_model: Path, tmp_path: Path, minutes: int, command: str
+) -> None:
+    paths = [str(sequence(tmp_path / "short.wav", [3, 3])), str(write_long(tmp_path / "long.wav", minutes))]
+    call = {
+        "predict": f"predict.main([path, '--json', '--ckpt-path={exported_model}'])",
+        "mic": f"sys.argv[1:] = ['input=' + path, 'ckpt_path={exported_model}', 'output=jsonl']; mic.main()",
+    }[command]
+    code = f"""
+import resource, sys
+from digits import {command}
+for path in {paths}:
+    {call}
+    print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    before, after = (int(line.split()[1]) for line in lines if line.startswith("peak"))
+    assert after - before < 40  # MB; the samples of an hour are 230
+    found = [json.loads(line) for line in lines[3:-1]]
+    assert len(found) == 6 * minutes
+    assert {one["digit"] for one in found} == {3}
+    assert abs(found[-1]["start_s"] - (60 * minutes - 4.9)) < 0.1
+
+
+def test_a_long_recording_that_breaks_off_is_heard_so_far_and_said(
+    exported_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waveform, rate = audio.read(sequence(tmp_path / "words.wav", WORDS))
+    waveform[-100] = numpy.nan
+    soundfile.write(tmp_path / "nan.wav", waveform, rate, subtype="FLOAT")
+    assert predict.main([str(tmp_path / "nan.wav"), f"--ckpt-path={exported_model}"]) == 1
+    output = capsys.readouterr()
+    assert output.out.count(": 3  ") == 1
+    assert output.err.endswith(f"digits predict: {tmp_path / 'nan.wav'}: some samples are NaN or infinite\n")
+
+
+def run_predict(model: Path, *arguments: str | bytes, output: int, **environment: str) -> "subprocess.CompletedProcess[bytes]":
+    command = [sys.executable, "-m", "digits", "predict", f"--ckpt-path={model}", *arguments]
+    environment = os.environ | environment
+    return subprocess.run(command, stdout=output, stderr=subprocess.PIPE, cwd=REPOSITORY, env=environment, check=False)
+
+
+def test_a_reader_that_leaves_ends_it_quietly(exported_model: Path, tiny_corpus: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = run_predict(exported_model, str(tiny_corpus / "5_bob_1.wav"), output=writing)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, f"model: {exported_model}\n".encode())
+
+
+def test_names_that_lead_nowhere_do_not_keep_the_others_from_being_heard(
+    exported_model: Path, tiny_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip = tiny_corpus / "5_bob_1.wav"
+    assert predict.main([300 * "x", f"{clip}/inner.wav", str(clip), f"--ckpt-path={exported_model}"]) == 1
+    output = capsys.readouterr()
+    assert output.out.startswith(f"{clip}: 5  ")
+    assert output.err.splitlines()[1:] == [
+        f"digits predict: {300 * 'x'}: not readable (File name too long)",
+        f"digits predict: {clip}/inner.wav: no such file",
+    ]
+
+
+def test_a_closed_output_is_no_fault(exported_model: Path, tiny_corpus: Path) -> None:
+    arguments = f"predict --csv --ckpt-path={exported_model} {tiny_corpus / '5_bob_1.wav'}"
+    command = f"{sys.executable} -m digits {arguments} >&-"
+    done = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, text=True, cwd=REPOSITORY, check=False)
+    assert (done.returncode, done.stderr) == (0, f"model: {exported_model}\n")
+
+
+def test_a_full_disk_is_one_line(exported_model: Path, tiny_corpus: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = run_predict(exported_model, str(tiny_corpus / "5_bob_1.wav"), output=full.fileno())
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[1:] == [b"digits predict: the output cannot be written: No space left on device"]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "written"),
+    [("utf-8", b"f\xfcnf \xc3\xbc.wav"), ("ascii", b"f\\udcfcnf \\xfc.wav"), ("latin-1", b"f\\udcfcnf \xfc.wav")],
+)
+def test_any_name_can_be_printed_in_any_encoding(
+    exported_model: Path, tiny_corpus: Path, tmp_path: Path, encoding: str, written: bytes
+) -> None:
+    path = os.fsencode(tmp_path) + b"/f\xfcnf \xc3\xbc.wav"
+    Path(os.fsdecode(path)).write_bytes((tiny_corpus / "5_bob_1.wav").read_bytes())
+    done = run_predict(exported_model, path, output=subprocess.PIPE, PYTHONIOENCODING=encoding, PYTHONUTF8="1")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(os.fsencode(tmp_path) + b"/" + written + b": 5  ")
+
+
+def test_a_pipe_is_read_like_a_file(exported_model: Path, tiny_corpus: Path) -> None:
+    command = [sys.executable, "-m", "digits", "predict", f"--ckpt-path={exported_model}", "/dev/stdin"]
+    sound = (tiny_corpus / "5_bob_1.wav").read_bytes()
+    done = subprocess.run(command, input=sound, capture_output=True, cwd=REPOSITORY, check=False)
+    assert done.stdout.startswith(b"/dev/stdin: 5  "), done.stderr
+
+
+def test_files_of_a_folder_in_formats_that_cannot_be_read_are_named(
+    exported_model: Path, tiny_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip, memo = tmp_path / "5.wav", tmp_path / "my memo.M4A"
+    clip.write_bytes((tiny_corpus / "5_bob_1.wav").read_bytes())
+    memo.write_bytes(b"\0\0\0\x1cftypM4A ")
+    assert predict.main([str(tmp_path), f"--ckpt-path={exported_model}"]) == 1
+    output = capsys.readouterr()
+    assert output.out.startswith(f"{clip}: 5  ")
+    assert f"digits predict: {memo}: not readable as audio (Format not recognised)" in output.err
+    assert f"ffmpeg -i '{memo}' '{tmp_path}/my memo.wav'" in output.err

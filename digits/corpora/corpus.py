@@ -3,6 +3,8 @@
 import hashlib
 import os
 import re
+import shlex
+import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,9 +81,25 @@ def read_folder(root: str | Path, name: str, others: bool = False) -> Corpus:
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder")
     clips = sorted((_clip(path, root, others) for path in audio.find_files(root)), key=lambda clip: clip.name)
+    left_out = _left_out(root, {clip.path.with_suffix("") for clip in clips})
     if not clips:
-        raise ValueError(f"{root}: no recordings named like 7_george_0.wav ({', '.join(audio.FILE_SUFFIXES)}) in this folder")
+        suffixes = ", ".join(audio.FILE_SUFFIXES)
+        raise ValueError(
+            f"{root}: no recordings named like 7_george_0.wav ({suffixes}) in this folder{left_out and f'; {left_out}'}"
+        )
+    if left_out:
+        warnings.warn(f"{root}: {left_out}", stacklevel=2)
     return Corpus(name, clips)
+
+
+def _left_out(root: Path, read: Collection[Path]) -> str:
+    """A sentence on recordings in formats that cannot be read and without a converted copy beside them; empty if there are none."""
+    paths = [path for path in audio.find_files(root, audio.UNREADABLE_SUFFIXES) if path.with_suffix("") not in read]
+    if not paths:
+        return ""
+    more = f" and {len(paths) - 1} more" if paths[1:] else ""
+    convert = f"ffmpeg -i {shlex.quote(str(paths[0]))} {shlex.quote(str(paths[0].with_suffix('.wav')))}"
+    return f"left out {paths[0].name}{more}, whose format cannot be read; ffmpeg may convert it: {convert}"
 
 
 def _clip(path: Path, root: Path, others: bool) -> Clip:
@@ -129,6 +147,8 @@ def divide(clips: Sequence[Clip], split: str, fold: int = 0, test_speakers: Coll
         val=[i for i in range(len(clips)) if validated[i] and not tested[i]],
         test=[i for i in range(len(clips)) if tested[i]],
     )
+    if split == "speaker" and all(tested):
+        raise ValueError(f"data.test_speakers={list(test_speakers)} are all the speakers there are, which leaves none to train on")
     for part, indices in vars(parts).items():
         if not indices:
             raise ValueError(

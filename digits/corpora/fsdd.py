@@ -9,6 +9,7 @@ import os
 import sys
 from pathlib import Path
 
+from digits import cli
 from digits.corpora.corpus import Corpus, cache_folder, read_folder
 from digits.corpora.download import Archive, UnreachableError, download
 
@@ -66,6 +67,9 @@ def main(arguments: list[str] | None = None) -> int:
         corpus = load(parser.parse_args(arguments).folder)
     except KeyboardInterrupt:
         return 130
+    except ModuleNotFoundError as error:
+        print(f"digits.corpora.fsdd: {cli.not_installed(error, 'train')}", file=sys.stderr)
+        return 1
     except (UnreachableError, ValueError, OSError) as error:
         print(f"digits.corpora.fsdd: {error}", file=sys.stderr)
         return 3 if isinstance(error, UnreachableError) else 1

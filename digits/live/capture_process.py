@@ -4,26 +4,28 @@
 new devices only when it starts. Each block is a header (:data:`HEADER`) followed by its samples, mono, float32.
 """
 
+import math
 import queue
 import signal
 import struct
 import sys
+import time
 from typing import Any
 
-HEADER = struct.Struct("=II")  # number of samples, overruns so far
-QUEUED_S = 10.0  # of sound kept for a slow reader; what comes after it is lost, and counted
+HEADER = struct.Struct("=IId")  # number of samples, overruns so far, time.monotonic() at its end: one clock for all processes
+QUEUED_S = 180.0  # of sound kept for a reader that is slow or suspended (35 MB); what comes after it is lost, and counted
 
 
 def capture(index: int, sample_rate: int, block_length: int, channels: int) -> None:
     """Write blocks until stdout is closed."""
-    blocks: queue.Queue[tuple[int, bytes]] = queue.Queue(max(1, int(QUEUED_S * sample_rate / block_length)))
+    blocks: queue.Queue[tuple[int, float, bytes]] = queue.Queue(math.ceil(QUEUED_S * sample_rate / block_length))
     overruns = 0
 
-    def take(samples: Any, frames: int, time: Any, status: Any) -> None:
+    def take(samples: Any, frames: int, times: Any, status: Any) -> None:
         nonlocal overruns
         overruns += bool(status.input_overflow)
         try:
-            blocks.put_nowait((overruns, samples.mean(axis=1).tobytes()))
+            blocks.put_nowait((overruns, time.monotonic(), samples.mean(axis=1).tobytes()))
         except queue.Full:
             overruns += 1
 
@@ -34,8 +36,8 @@ def capture(index: int, sample_rate: int, block_length: int, channels: int) -> N
     )
     with stream:
         while True:
-            lost, samples = blocks.get()
-            sys.stdout.buffer.write(HEADER.pack(len(samples) // 4, lost) + samples)
+            lost, taken, samples = blocks.get()
+            sys.stdout.buffer.write(HEADER.pack(len(samples) // 4, lost, taken) + samples)
             sys.stdout.buffer.flush()
 
 
@@ -43,6 +45,8 @@ def main() -> int:
     import sounddevice
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    if hasattr(signal, "SIGTSTP"):
+        signal.signal(signal.SIGTSTP, signal.SIG_IGN)  # Ctrl-Z suspends the parent; what is said meanwhile waits for it
     try:
         capture(*(int(argument) for argument in sys.argv[1:5]))
     except (sounddevice.PortAudioError, OSError) as error:  # no such device, or the parent has gone

@@ -5,12 +5,12 @@ It prints nothing and needs neither torch nor Hydra.
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from digits.audio import Waveform
 from digits.live.segmenter import Segmenter, Word
-from digits.recognition.recognizer import Recognizer, denoise
+from digits.recognition.recognizer import Prediction, Recognizer, denoise
 
 SILENCE_S = 3.0  # no real microphone delivers nothing but zeros for so long
 LEVEL_HZ = 10  # how often a watcher is told the level
@@ -25,8 +25,11 @@ class Heard:
         digit, probability: the best guess; None for a sound that cannot be one word.
         accepted: whether it was recognised as a digit.
         reason: why not, if it was rejected: ``too short``, ``too long``, ``no digit`` or ``not sure``.
-        latency_ms: from the end of the sound to its answer; mostly the quiet that confirms the end.
+        latency_ms: from the end of the sound to its answer; mostly the quiet that confirms the end, and whatever sound was still
+            waiting to be heard.
         computing_ms: the part of ``latency_ms`` spent computing.
+        overruns: blocks of the stream lost so far.
+        prediction: all that the recogniser said; None for a sound that cannot be one word.
     """
 
     start_s: float
@@ -37,6 +40,8 @@ class Heard:
     reason: str | None
     latency_ms: float
     computing_ms: float
+    overruns: int = 0
+    prediction: Prediction | None = None
 
 
 class Watcher(Protocol):
@@ -68,15 +73,15 @@ class Listener:
     ) -> None:
         self.segmenter, self.recognizer, self.denoise, self.record = segmenter, recognizer, denoise, record
 
-    def hear(self, block: Waveform) -> list[Heard]:
-        """The sounds that end in the next block, shape (samples,)."""
-        return [self._judge(word) for word in self.segmenter.feed(block)]
+    def hear(self, block: Waveform, backlog_s: float = 0.0) -> list[Heard]:
+        """The sounds that end in the next block, shape (samples,), which has been waiting for ``backlog_s``."""
+        return [self._judge(word, backlog_s) for word in self.segmenter.feed(block)]
 
     def finish(self) -> list[Heard]:
         """The sounds still going on when the stream ends."""
         return [self._judge(word) for word in self.segmenter.flush()]
 
-    def _judge(self, word: Word) -> Heard:
+    def _judge(self, word: Word, backlog_s: float = 0.0) -> Heard:
         started = time.perf_counter()
         prediction = None
         if word.reason is None:
@@ -90,8 +95,9 @@ class Listener:
             probability=round(prediction.probability, 4) if prediction else None,
             accepted=prediction is not None and prediction.accepted,
             reason=prediction.reason if prediction else word.reason,
-            latency_ms=round(1000 * (word.decided_s - word.end_s + computing_s), 1),
+            latency_ms=round(1000 * (word.decided_s - word.end_s + backlog_s + computing_s), 1),
             computing_ms=round(1000 * computing_s, 1),
+            prediction=prediction,
         )
         if self.record:
             self.record(word, heard)
@@ -104,8 +110,8 @@ def listen(
     """Yield each sound as it ends, until the blocks end or ``seconds`` of sound have passed; microphone and file use it alike.
 
     Args:
-        blocks: of samples, shape (samples,) each, at the segmenter's sample rate; its attribute ``overruns``, if it has one,
-            counts lost blocks.
+        blocks: of samples, shape (samples,) each, at the segmenter's sample rate. Its attributes, if it has them: ``overruns``
+            counts lost blocks, ``backlog_s`` is how long the latest block waited.
         listener: hears them.
         watcher: is told the level.
         seconds: stop after this many seconds of sound.
@@ -113,13 +119,15 @@ def listen(
     segmenter = listener.segmenter
     samples = silent = 0
     for block in blocks:
-        yield from listener.hear(block)
+        overruns = getattr(blocks, "overruns", 0)
+        for heard in listener.hear(block, getattr(blocks, "backlog_s", 0.0)):
+            yield replace(heard, overruns=overruns)
         samples += len(block)
         silent = 0 if block.any() else silent + len(block)
         if watcher and 0 <= silent - SILENCE_S * segmenter.sample_rate < len(block):
             watcher.only_zeros()
         if watcher and _passes_a_mark(samples, len(block), segmenter.sample_rate // LEVEL_HZ):
-            watcher.level(segmenter.level_db, segmenter.floor_db, segmenter.threshold_db, getattr(blocks, "overruns", 0))
+            watcher.level(segmenter.level_db, segmenter.floor_db, segmenter.threshold_db, overruns)
         if seconds is not None and samples >= seconds * segmenter.sample_rate:
             break
     yield from listener.finish()

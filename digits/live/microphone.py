@@ -18,7 +18,9 @@ if TYPE_CHECKING:  # listing devices needs no library for sound files
 
 FIRST_BLOCK_S = 5.0  # a sound server can take seconds to start a stream
 NEXT_BLOCK_S = 2.0
+SLICE_S = 0.1  # in which these are waited for, see Microphone._read
 RETRY_S = 1.0
+RECEIVED = 100  # blocks at most in this process; the others wait in the capture process, which counts those it loses
 INSTALL = (
     "PortAudio is missing: install it (Debian, Ubuntu: apt-get install libportaudio2; macOS and Windows: pip's sounddevice has it)"
 )
@@ -109,6 +111,7 @@ class Microphone:
         self.sample_rate = int(device["default_samplerate"])
         self.block_length = max(1, round(block_ms / 1000 * self.sample_rate))
         self.overruns = 0  # blocks lost because they came faster than they were heard
+        self.backlog_s = 0.0  # age of the latest block when it was taken
         self._before = 0  # of these, in earlier capture processes
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -139,19 +142,27 @@ class Microphone:
         self._process = subprocess.Popen(
             [sys.executable, "-P", capture_process.__file__, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
-        self._blocks: queue.SimpleQueue[tuple[int, bytes] | None] = queue.SimpleQueue()
-        threading.Thread(target=_receive, args=(self._process, self._blocks), daemon=True).start()
+        self._blocks: queue.Queue[tuple[int, float, bytes] | None] = queue.Queue(RECEIVED)
+        self._receiver = threading.Thread(target=_receive, args=(self._process, self._blocks), daemon=True)
+        self._receiver.start()
         first = self._read(FIRST_BLOCK_S)
         if first is None:
             reason = self._close() or f"no sound for {FIRST_BLOCK_S:.0f} s"
             raise MicrophoneError(f"{_label(self.device)} cannot be opened ({reason}); list_devices=true shows the others")
 
     def _read(self, patience_s: float) -> bytes | None:
-        """The next block, or None if none comes in time."""
-        with contextlib.suppress(queue.Empty):
-            if (received := self._blocks.get(timeout=patience_s)) is not None:
-                self.overruns = self._before + received[0]
-                return received[1]
+        """The next block, or None if none comes in time.
+
+        The time in which this process is suspended does not count: a slice ends when it goes on, and the sound is waiting.
+        """
+        for _ in range(round(patience_s / SLICE_S)):
+            with contextlib.suppress(queue.Empty):
+                received = self._blocks.get(timeout=SLICE_S)
+                if received is None:
+                    return None
+                overruns, taken, samples = received
+                self.overruns, self.backlog_s = self._before + overruns, max(0.0, time.monotonic() - taken)
+                return samples
         return None
 
     def _close(self) -> str:
@@ -159,6 +170,9 @@ class Microphone:
         assert self._process is not None
         assert self._process.stderr is not None
         self._process.kill()
+        while self._receiver.is_alive():  # it may be waiting for room
+            with contextlib.suppress(queue.Empty):
+                self._blocks.get(timeout=SLICE_S)
         errors = self._process.stderr.read()  # stdout belongs to the receiving thread
         self._process.wait()
         self._before = self.overruns
@@ -179,13 +193,14 @@ class Microphone:
                     return
 
 
-def _receive(process: "subprocess.Popen[bytes]", blocks: "queue.SimpleQueue[tuple[int, bytes] | None]") -> None:
+def _receive(process: "subprocess.Popen[bytes]", blocks: "queue.Queue[tuple[int, float, bytes] | None]") -> None:
     """Move blocks from the process into the queue; None says that it has ended."""
     assert process.stdout is not None
-    with contextlib.suppress(ValueError):  # closed while reading
-        while len(header := process.stdout.read(capture_process.HEADER.size)) == capture_process.HEADER.size:
-            length, overruns = capture_process.HEADER.unpack(header)
-            blocks.put((overruns, process.stdout.read(4 * length)))
+    while len(header := process.stdout.read(capture_process.HEADER.size)) == capture_process.HEADER.size:
+        length, overruns, taken = capture_process.HEADER.unpack(header)
+        if len(samples := process.stdout.read(4 * length)) < 4 * length:  # it was killed while it was writing
+            break
+        blocks.put((overruns, taken, samples))
     blocks.put(None)
 
 
@@ -204,9 +219,10 @@ def read_file(path: str | Path, block_ms: float) -> "tuple[Iterator[Waveform], i
     """The blocks of a recording and its sample rate.
 
     Raises:
-        ValueError, FileNotFoundError: as :func:`digits.audio.read`.
+        ValueError, OSError: as :func:`digits.audio.stream`.
     """
     from digits import audio
 
-    waveform, sample_rate = audio.read(path)
-    return read_blocks(waveform, max(1, round(block_ms / 1000 * sample_rate))), sample_rate
+    parts, sample_rate = audio.stream(path)
+    length = max(1, round(block_ms / 1000 * sample_rate))
+    return (block for part in parts for block in read_blocks(part, length)), sample_rate

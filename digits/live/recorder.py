@@ -1,46 +1,85 @@
 """Keeps what was heard as a corpus of recordings."""
 
+import io
+from collections.abc import Callable
 from pathlib import Path
 
 from digits.live.listener import Heard
 from digits.live.segmenter import Word
 
+NO_DIGIT = "none"  # in the names of other sounds
+
 
 class Recorder:
-    """Saves accepted digits as ``FOLDER/{digit}_{speaker}_{n}.wav``, a corpus for ``data=folder``, and rejected sounds in
-    ``FOLDER_rejected``.
+    """Saves accepted digits as ``FOLDER/{digit}_{speaker}_{n}.wav``, a corpus for ``data=folder``, and rejected sounds as
+    ``FOLDER_rejected/none_{speaker}_{n}.wav``, a corpus of other sounds.
 
-    The digits in the names are the recogniser's answers: listen to the recordings before you train on them.
+    If a recording cannot be saved, this is said once, and no more are saved.
+
+    Args:
+        folder: for the digits.
+        speaker: in the names of the recordings.
+        say: called with a sentence if a recording cannot be saved.
 
     Raises:
         ValueError: the speaker's name holds anything but letters and digits.
-        OSError: the folder cannot be written.
+        OSError: the folder cannot be made.
     """
 
-    def __init__(self, folder: str | Path, speaker: str) -> None:
+    def __init__(self, folder: str | Path, speaker: str, say: Callable[[str], None]) -> None:
         if not speaker.isalnum():
             raise ValueError(f"speaker must consist of letters and digits, got {speaker}")
-        self.folder, self.speaker = Path(folder).expanduser(), speaker
+        self.folder, self.speaker, self.say = Path(folder).expanduser(), speaker, say
         self.rejected = self.folder.with_name(f"{self.folder.name}_rejected")
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.broken = False
+        _make(self.folder)
         self._taken = 1 + max((int(path.stem.split("_")[-1]) for path in self._saved()), default=-1)
 
     def _saved(self) -> list[Path]:
         return [
             path
-            for folder, pattern in ((self.folder, f"?_{self.speaker}_*.wav"), (self.rejected, "*.wav"))
-            for path in folder.glob(pattern)
-            if path.stem.split("_")[-1].isdigit()
+            for folder in (self.folder, self.rejected)
+            for path in folder.glob(f"*_{self.speaker}_*.wav")
+            if path.stem.split("_")[-1].isdecimal()
         ]
 
     def __call__(self, word: Word, heard: Heard) -> None:
-        import soundfile
+        """Save a sound under the recogniser's answer."""
+        self.save(word, str(heard.digit) if heard.accepted else NO_DIGIT)
 
-        if heard.accepted:
-            path = self.folder / f"{heard.digit}_{self.speaker}_{self._taken}.wav"
-        else:
-            assert heard.reason is not None
-            self.rejected.mkdir(exist_ok=True)
-            path = self.rejected / f"{heard.reason.replace(' ', '-')}_{self._taken}.wav"
-        soundfile.write(path, word.waveform, word.sample_rate, subtype="PCM_16")
+    def save(self, word: Word, label: str) -> None:
+        """Save a sound as a digit, ``0`` to ``9``, or as :data:`NO_DIGIT`."""
+        folder = self.rejected if label == NO_DIGIT else self.folder
+        path = folder / f"{label}_{self.speaker}_{self._taken}.wav"
+        if self.broken:
+            return
+        try:
+            _make(folder)
+            _write(path, word)
+        except OSError as error:
+            self.broken = True
+            self.say(f"{path} cannot be saved ({error.strerror or error}): recording has stopped, listening goes on")
         self._taken += 1
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise NotADirectoryError(f"{folder} is not a folder") from error
+    except OSError as error:
+        raise OSError(f"{folder} cannot be made: {error.strerror}") from error
+
+
+def _write(path: Path, word: Word) -> None:
+    """All or nothing: a file that a full disk cut short would later be taken for a recording."""
+    import soundfile
+
+    content = io.BytesIO()
+    soundfile.write(content, word.waveform, word.sample_rate, format="WAV", subtype="PCM_16")
+    unfinished = path.with_name(f".{path.name}.part")
+    try:
+        unfinished.write_bytes(content.getvalue())
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)

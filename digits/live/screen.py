@@ -2,11 +2,16 @@
 
 import contextlib
 import json
+import math
+import os
+import re
 import sys
+import textwrap
 import time
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from digits.live.listener import Heard
@@ -15,11 +20,15 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.text import Text
 
+MAX_WIDTH, FRAME = 80, 4  # of the live view, and of what surrounds its content
 METER_WIDTH, METER_RANGE_DB = 48, 80.0
-BAR_WIDTH = 6
+LEGEND = "  │ floor ┃ word"
+BAR_WIDTH, BETWEEN_DIGITS = 6, 4
 WORDS_SHOWN, REJECTED_SHOWN = 7, 3
 REFRESH_HZ = 10
 MESSAGE_S = 10.0  # how long a message stays
+MESSAGE_LENGTH, MESSAGES = 200, 5  # there is room for so many characters, and so many messages wait for it
+LOST_S = 1.0  # between two warnings of lost sound
 GLYPHS = {  # five rows of three cells, each two characters wide
     0: "███ █ █ █ █ █ █ ███",
     1: " █  ██   █   █  ███",
@@ -38,6 +47,7 @@ class Lines:
     """Plain text: one line per sound on stdout, messages on stderr. A :class:`digits.live.listener.Watcher`."""
 
     heading = "         at   digit  probability  latency"
+    _lost, _lost_said = 0, -LOST_S
 
     def show(self, heard: Heard) -> None:
         print(self.line(heard), flush=True)
@@ -50,7 +60,10 @@ class Lines:
         return columns if heard.accepted else f"{columns}   {heard.reason}"
 
     def level(self, level_db: float, floor_db: float, threshold_db: float, overruns: int) -> None:
-        """Plain lines show no level."""
+        """Plain lines show no level, but say when sound is lost."""
+        if overruns > self._lost and time.monotonic() >= self._lost_said + LOST_S:
+            self._lost, self._lost_said = overruns, time.monotonic()
+            self.say(f"warning: {overruns} blocks of sound were lost so far: what was said meanwhile was not heard")
 
     def only_zeros(self) -> None:
         self.say(
@@ -76,7 +89,15 @@ class JsonLines(Lines):
 
     @staticmethod
     def line(heard: Heard) -> str:
-        return json.dumps(asdict(heard))
+        fields = asdict(heard)
+        del fields["prediction"]
+        return json.dumps(fields | {"time": datetime.now().astimezone().isoformat(timespec="milliseconds")})
+
+
+@dataclass
+class _Message:
+    text: str
+    until: float = math.inf  # by time.monotonic(); its time begins when it is first shown
 
 
 class LiveView(Lines):
@@ -89,7 +110,7 @@ class LiveView(Lines):
         self.title = ""
         self._words: deque[Heard] = deque(maxlen=WORDS_SHOWN)
         self._rejected: deque[Heard] = deque(maxlen=REJECTED_SHOWN)
-        self._message, self._said = "", 0.0
+        self._messages: deque[_Message] = deque(maxlen=MESSAGES)
         self._level = (-METER_RANGE_DB, -METER_RANGE_DB, -METER_RANGE_DB, 0)
         self._n_accepted = self._n_rejected = 0
 
@@ -102,7 +123,7 @@ class LiveView(Lines):
         self._level = (level_db, floor_db, threshold_db, overruns)
 
     def say(self, text: str) -> None:
-        self._message, self._said = text, time.monotonic()
+        self._messages.append(_Message(text))
 
     @contextlib.contextmanager
     def running(self, title: str) -> Iterator[None]:
@@ -117,58 +138,89 @@ class LiveView(Lines):
         from rich.panel import Panel
         from rich.text import Text
 
-        *_, overruns = self._level
-        lost = f", {overruns} overruns" if overruns else ""
-        counts = f"{self._n_accepted} digits, {self._n_rejected} rejected{lost}    Ctrl-C to stop"
-        message = self._message if time.monotonic() < self._said + MESSAGE_S else ""
+        width = min(self.console.width, MAX_WIDTH)
+        inner = width - FRAME
         body = Group(
-            self._meter(),
+            self._meter(inner),
             Text(),
-            self._digits(),
+            self._digits(inner),
             Text(),
-            *self._grey(),
-            Text(message, style="yellow", no_wrap=True, overflow="ellipsis"),
-            Text(counts, style="dim"),
+            *self._grey(inner),
+            *(Text(line, style="yellow", no_wrap=True, overflow="ellipsis") for line in self._message_lines(inner)),
+            Text(self._counts(inner), style="dim", no_wrap=True, overflow="ellipsis"),
         )
-        return Panel(body, title=self.title, title_align="left", width=min(self.console.width, 80))
+        title = Text(self.title)
+        title.truncate(inner - 2, overflow="ellipsis")
+        return Panel(body, title=title, title_align="left", width=width)
 
-    def _meter(self) -> "Text":
+    def _counts(self, width: int) -> str:
+        overruns = self._level[3]
+        counts = f"{self._n_accepted} digits, {self._n_rejected} rejected" + (f", {overruns} overruns" if overruns else "")
+        with_help = f"{counts}    Ctrl-C to stop"
+        return with_help if len(with_help) <= width else counts
+
+    def _message_lines(self, width: int) -> list[str]:
+        """The latest messages that there is room for; the others are shown when these have had their time."""
+        now, room = time.monotonic(), math.ceil(MESSAGE_LENGTH / width)
+        lines: list[str] = []
+        for message in [message for message in list(self._messages) if now < message.until][::-1]:
+            wrapped = textwrap.wrap(message.text, width, break_on_hyphens=False, max_lines=room, placeholder=" …")
+            if len(lines) + len(wrapped) > room:
+                break
+            message.until = min(message.until, now + MESSAGE_S)
+            lines = wrapped + lines
+        return lines + [""] * (room - len(lines))
+
+    def _meter(self, width: int) -> "Text":
         from rich.text import Text
 
-        level, floor, threshold = (round(METER_WIDTH * min(1.0, max(0.0, 1 + db / METER_RANGE_DB))) for db in self._level[:3])
         text = Text(f"{self._level[0]:4.0f} dB ")
-        for cell in range(METER_WIDTH):
+        legend = LEGEND if width >= METER_WIDTH else ""
+        cells = max(1, min(METER_WIDTH, width - len(text) - len(legend)))
+        level, floor, threshold = (round(cells * min(1.0, max(0.0, 1 + db / METER_RANGE_DB))) for db in self._level[:3])
+        for cell in range(cells):
             if cell == threshold:
                 text.append("┃", style="bold")
             elif cell == floor:
                 text.append("│", style="cyan")
             else:
                 text.append("█" if cell < level else "·", style="green" if level > threshold else "dim")
-        return text.append("  │ floor ┃ word", style="dim")
+        return text.append(legend, style="dim")
 
-    def _digits(self) -> "RenderableType":
+    def _digits(self, width: int) -> "RenderableType":
         from rich.table import Table
         from rich.text import Text
 
-        table = Table.grid(padding=(0, 4))
+        table = Table.grid(padding=(0, BETWEEN_DIGITS))
         cells = []
-        for heard in self._words:
+        room = max(1, (width + BETWEEN_DIGITS) // (BAR_WIDTH + BETWEEN_DIGITS))
+        for heard in list(self._words)[-room:]:
             assert heard.digit is not None and heard.probability is not None
             rows = (GLYPHS[heard.digit][start : start + 3] for start in range(0, 20, 4))
             cell = Text("\n".join("".join(2 * mark for mark in row) for row in rows), style="default")
             cell.stylize("bold green" if heard is self._words[-1] else "green")
             filled = round(BAR_WIDTH * heard.probability)
             cell.append(f"\n\n{'━' * filled}", style="green").append("━" * (BAR_WIDTH - filled), style="bright_black")
-            cells.append(cell.append(f"\n{heard.probability:.0%}").append(f"\n{heard.latency_ms:.0f} ms", style="dim"))
+            cells.append(cell.append(f"\n{heard.probability:.0%}").append(f"\n{_short_time(heard.latency_ms)}", style="dim"))
         empty = [Text("\n" * 8)] if not cells else []  # the view keeps its height
         table.add_row(*(cells + empty))
         return table
 
-    def _grey(self) -> "list[Text]":
+    def _grey(self, width: int) -> "list[Text]":
         from rich.text import Text
 
-        lines = [self.line(heard) for heard in self._rejected]
-        return [Text(line[2:], style="bright_black") for line in lines + [""] * (REJECTED_SHOWN - len(lines))]
+        lines = [self.line(heard)[2:] for heard in self._rejected]
+        if any(len(line) > width for line in lines):
+            lines = [re.sub(r" {2,}", "  ", line.strip()) for line in lines]
+        lines += [""] * (REJECTED_SHOWN - len(lines))
+        return [Text(line, style="bright_black", no_wrap=True, overflow="ellipsis") for line in lines]
+
+
+def _short_time(milliseconds: float) -> str:
+    """In at most :data:`BAR_WIDTH` characters."""
+    if milliseconds < 1000:
+        return f"{milliseconds:.0f} ms"
+    return f"{milliseconds / 1000:.1f} s" if milliseconds < 99_950 else f"{milliseconds / 1000:.0f} s"
 
 
 def make(output: str, live: bool) -> Lines:
@@ -182,3 +234,12 @@ def make(output: str, live: bool) -> Lines:
     if output == "jsonl":
         return JsonLines()
     return LiveView() if live else Lines()
+
+
+def give_up_output() -> int:
+    """Discard what is still to be written, because nobody reads it or the disk is full; returns the exit status for a closed pipe.
+
+    Otherwise Python tries once more when it ends, and complains.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 128 + 13  # SIGPIPE

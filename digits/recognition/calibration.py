@@ -1,7 +1,4 @@
-"""How far a probability can be trusted: temperature, calibration error, risk and coverage.
-
-The arithmetic only: ``digits/calibrate.py`` fits a model's temperature and threshold with it and says how strict the threshold is.
-"""
+"""How far a probability can be trusted: temperature, the threshold of "not sure", calibration error, risk and coverage."""
 
 import math
 from dataclasses import dataclass
@@ -11,6 +8,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from digits.corpora.corpus import N_DIGITS
+
+MAX_RISK = 0.02  # largest share of wrong answers among those that the threshold accepts, on held-out clips
+MAX_FALSE = 0.05  # largest share of other sounds that it accepts, none of which training has heard
 
 
 @dataclass(frozen=True)
@@ -37,17 +37,53 @@ def probabilities(logits: Tensor, temperature: float = 1.0) -> Tensor:
     return (logits / temperature).softmax(dim=1)[:, :N_DIGITS]
 
 
-def fit_temperature(logits: Tensor, labels: Tensor) -> float:
+def calibrate(logits: Tensor, labels: Tensor, others: Tensor | None = None, smoothing: float = 0.0) -> Calibration:
+    """Temperature and threshold from held-out clips.
+
+    The threshold is the stricter of two: the lowest at which at most :data:`MAX_RISK` of the accepted answers are wrong, and the
+    lowest at which at most :data:`MAX_FALSE` of the other sounds are accepted.
+
+    Args:
+        logits: of digits, shape (clips, outputs).
+        labels: of the same clips, shape (clips,).
+        others: logits of other sounds, shape (sounds, outputs), if any.
+        smoothing: see :func:`fit_temperature`.
+
+    Raises:
+        ValueError: no threshold keeps :data:`MAX_RISK`.
+    """
+    temperature = fit_temperature(logits, labels, smoothing)
+    confidence, predicted = probabilities(logits, temperature).max(dim=1)
+    threshold = choose_threshold(confidence, predicted == labels, MAX_RISK)
+    if others is not None:
+        confidence = probabilities(others, temperature).max(dim=1).values
+        threshold = max(threshold, float(confidence.quantile(1 - MAX_FALSE)))
+    return Calibration(round(temperature, 4), math.ceil(1e4 * threshold) / 1e4)  # rounded up, to keep both
+
+
+def calibrate_on_few(logits: Tensor, labels: Tensor) -> Calibration:
+    """:func:`calibrate` on clips that may all be right, where the best temperature would be 0.
+
+    Labels are smoothed by 1 / (clips + 2), as for Platt scaling (Advances in Large Margin Classifiers, 1999, 61-74).
+    """
+    return calibrate(logits, labels, smoothing=1 / (len(labels) + 2))
+
+
+def fit_temperature(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> float:
     """The temperature with the lowest cross entropy on held-out clips (arXiv 1706.04599).
 
     Args:
         logits: shape (clips, outputs).
         labels: shape (clips,).
+        smoothing: share of each label that is spread over all outputs.
     """
     from scipy.optimize import minimize_scalar  # here, because recognition needs neither this nor torchmetrics
 
     found = minimize_scalar(
-        lambda log_temperature: float(F.cross_entropy(logits.double() / math.exp(log_temperature), labels)), bounds=(-3, 3)
+        lambda log_temperature: float(
+            F.cross_entropy(logits.double() / math.exp(log_temperature), labels, label_smoothing=smoothing)
+        ),
+        bounds=(-3, 3),
     )
     return math.exp(found.x)
 

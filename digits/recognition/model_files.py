@@ -12,7 +12,9 @@ import numpy
 from numpy.typing import NDArray
 
 from digits.audio import WordWindow
+from digits.corpora.corpus import N_DIGITS
 
+TOLERANCE = 1e-3  # of probabilities
 PRETRAINED = "pretrained"  # the name of the model that comes with the package
 PRETRAINED_PATH = Path(__file__).parent.parent / "pretrained" / "live.onnx"
 NEEDS_TORCH = "this model needs torch: pip install '.[train]'; ckpt_path=pretrained and .onnx files do not"
@@ -34,27 +36,51 @@ class Model(Protocol):
 
 
 def load(path: str | Path) -> Model:
-    """Load a model.
+    """Load a model and check that it answers one window with probabilities.
 
     Args:
         path: ``pretrained``, a file of ``digits export`` (.onnx) or ``digits calibrate`` (.npz), or a checkpoint of
-            ``digits train`` (.ckpt), which is not calibrated and has no threshold.
+            ``digits train`` (.ckpt); ``last.ckpt`` is not calibrated and has no threshold.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged or not a model of this project, or the package that runs it is missing.
+        ValueError: the file is damaged or not a model of this project, its training diverged, or the package that runs it is
+            missing.
     """
-    if str(path) == PRETRAINED:
-        path = PRETRAINED_PATH
-    if Path(path).suffix == ".onnx":
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"{path}: no such model")
+    model = _load(PRETRAINED_PATH if str(path) == PRETRAINED else Path(path))
+    length = model.window.length
+    try:
+        probe = numpy.random.default_rng(0).uniform(-1, 1, (2, length)).astype(numpy.float32)
+        check_probabilities(model(probe), 2)
+    except Exception as error:  # whatever its graph or its settings do
+        raise ValueError(f"{path}: its answer to a test sound cannot be used: {' '.join(str(error).split())}") from error
+    return model
+
+
+def _load(path: Path) -> Model:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such model; {PRETRAINED} is the one that comes with the package")
+    if path.suffix == ".onnx":
         return OnnxModel(path)
     try:
         from digits.recognition import torch_models
     except ImportError as error:
         raise ValueError(f"{path}: {NEEDS_TORCH}") from error
     return torch_models.load(path)
+
+
+def check_probabilities(probabilities: NDArray[numpy.float32], n_windows: int) -> None:
+    """Check what a model answered.
+
+    Raises:
+        ValueError: it is not ten finite probabilities per window whose sum is at most 1.
+    """
+    if probabilities.shape != (n_windows, N_DIGITS):
+        raise ValueError(f"it has the shape {probabilities.shape} instead of {(n_windows, N_DIGITS)}")
+    if not numpy.isfinite(probabilities).all():
+        raise ValueError("it has NaN or infinite probabilities: the file is damaged, or its training diverged")
+    if probabilities.min() < -TOLERANCE or probabilities.sum(axis=1).max() > 1 + TOLERANCE:
+        raise ValueError("its numbers are not probabilities")
 
 
 class OnnxModel:

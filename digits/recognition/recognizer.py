@@ -74,9 +74,11 @@ class Recognizer:
         """Recognise the word in a waveform, shape (samples,), at any sample rate.
 
         Raises:
-            ValueError: the waveform cannot hold a word (see :func:`digits.audio.check`).
+            ValueError: the waveform cannot hold a word (see :func:`digits.audio.check`), or the model's answer cannot be used.
         """
-        (probabilities,) = self.model(self.window(waveform, sample_rate)[None])
+        answer = self.model(self.window(waveform, sample_rate)[None])
+        model_files.check_probabilities(answer, 1)
+        (probabilities,) = answer
         digit = int(probabilities.argmax())
         probability = float(probabilities[digit])
         reason = None

@@ -53,7 +53,7 @@ class Trained:
 
 
 def load(path: str | Path) -> Trained:
-    """``pretrained``, a plain archive (.npz), or a checkpoint, which has no calibration.
+    """``pretrained``, a plain archive (.npz), or a checkpoint (.ckpt).
 
     Raises:
         FileNotFoundError, ValueError: as :func:`read_plain` and :func:`restore_checkpoint`.
@@ -72,7 +72,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such checkpoint; train one with digits train, or use ckpt_path=pretrained")
+        raise FileNotFoundError(f"{path}: no such checkpoint")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -100,10 +100,20 @@ def restore_checkpoint(path: str | Path) -> Trained:
         prefix = "network."
         weights = {name.removeprefix(prefix): value for name, value in checkpoint["state_dict"].items() if name.startswith(prefix)}
         network.load_state_dict(weights)
-        return Trained(network.eval(), FrontEnd(**(checkpoint["datamodule_hyper_parameters"]["front_end"] or {})))
+        front_end = FrontEnd(**(checkpoint["datamodule_hyper_parameters"]["front_end"] or {}))
+        return Trained(network.eval(), front_end, Calibration(**checkpoint.get("calibration", {})))
     except (KeyError, TypeError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{path}: its settings and weights do not fit this version of digits ({reason})") from error
+
+
+def store_calibration(ckpt_path: str | Path, calibrated: Calibration) -> None:
+    """Add a calibration to a checkpoint of ``digits train``; the file is replaced as a whole."""
+    path = Path(ckpt_path)
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    temporary = path.with_suffix(".tmp")
+    torch.save(checkpoint | {"calibration": asdict(calibrated)}, temporary)
+    temporary.replace(path)
 
 
 def read_plain(path: str | Path) -> Trained:

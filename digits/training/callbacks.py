@@ -11,9 +11,10 @@ from torch import Tensor
 
 from digits import audio
 from digits.corpora.corpus import N_DIGITS
-from digits.recognition import onnx_export, torch_models
+from digits.recognition import calibration, onnx_export, torch_models
 from digits.recognition.calibration import probabilities
 from digits.training import figures, runs
+from digits.training.datamodule import EVAL_BATCH
 
 log = logging.getLogger(__name__)
 
@@ -112,10 +113,12 @@ class Predictions(lightning.Callback):
 
 
 class ExportBest(lightning.Callback):
-    """Writes ``best.onnx`` beside ``best.ckpt`` after training, so that ``digits mic`` and ``predict`` need no torch.
+    """Prepares a run's best model for listening, after training.
 
-    The file is checked on validation recordings first. Nothing is written where the export packages are missing, or after a
-    training that was cut short on purpose (``limit_train_batches``, ``fast_dev_run``).
+    Calibrates ``best.ckpt`` on the validation clips (unless it was trained on them too) and writes ``best.onnx`` beside it, so that
+    ``digits mic`` and ``predict`` need no torch. That file is checked on validation recordings first, and left out where the export
+    packages are missing. Nothing happens after a training that was cut short on purpose (``limit_train_batches``,
+    ``fast_dev_run``).
 
     Args:
         folder: the run's.
@@ -128,17 +131,32 @@ class ExportBest(lightning.Callback):
     def on_fit_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         best = self.folder / "best.ckpt"
         wanted = self.enabled and trainer.is_global_zero and runs.is_complete(trainer)
-        if not (wanted and best.is_file() and onnx_export.can_export()):
+        if not (wanted and best.is_file()):
             return
         data = trainer.datamodule  # type: ignore[attr-defined]
-        clips = [data.corpus.clips[i] for i in data.parts.val][:: max(1, len(data.parts.val) // N_CHECKED)]
-        recordings = [audio.read(clip.path) for clip in clips]
-        try:
-            content, _ = onnx_export.export(torch_models.load(best), str(best), runs.git_commit(), recordings)
-        except ValueError as error:
-            log.warning("%s: no best.onnx: %s", self.folder, error)
-            return
-        (self.folder / "best.onnx").write_bytes(content)
+        if data.split != "all":
+            try:
+                _calibrate(best, *data.val_set.tensors)
+            except ValueError as error:
+                log.warning("%s: not calibrated: %s", self.folder, error)
+        if onnx_export.can_export():
+            try:
+                _export(best, [data.corpus.clips[i] for i in data.parts.val])
+            except ValueError as error:
+                log.warning("%s: no best.onnx: %s", self.folder, error)
+
+
+def _calibrate(best: Path, log_mel: Tensor, labels: Tensor) -> None:
+    with torch.inference_mode():
+        logits = torch.cat([torch_models.load(best).network(part) for part in torch.split(log_mel, EVAL_BATCH)])
+    is_digit = labels < N_DIGITS
+    torch_models.store_calibration(best, calibration.calibrate_on_few(logits[is_digit], labels[is_digit]))
+
+
+def _export(best: Path, clips: list[Any]) -> None:
+    recordings = [audio.read(clip.path) for clip in clips[:: max(1, len(clips) // N_CHECKED)]]
+    content, _ = onnx_export.export(torch_models.load(best), str(best), runs.git_commit(), recordings)
+    best.with_suffix(".onnx").write_bytes(content)
 
 
 def _boards(trainer: lightning.Trainer) -> list[TensorBoardLogger]:

@@ -95,8 +95,12 @@ class DigitClassifier(lightning.LightningModule):
         self.val_metrics.update(logits[:, :N_DIGITS], label)
 
     def on_validation_epoch_end(self) -> None:
-        self.log("val/loss", self.val_loss)
-        self.log_dict(self.val_metrics)
+        if not (loss := self.val_loss.compute()).isfinite():
+            raise ValueError(
+                f"diverged: val/loss is {loss.item()} in epoch {self.current_epoch + 1}; try a smaller classifier.learning_rate"
+            )
+        self.log("val/loss", self.val_loss, prog_bar=True)
+        self.log_dict(self.val_metrics, prog_bar=True)
 
     def on_test_start(self) -> None:
         self._test_batches = [[] for _ in self.hparams["conditions"]]

@@ -162,7 +162,8 @@ class DigitsDataModule(lightning.LightningDataModule):
         if hasattr(self, "corpus"):
             return
         hparams = self.hparams
-        self.corpus: Corpus = catalog.get(hparams["source"]).load(hparams["root"])
+        root = None if hparams["root"] is None else str(hparams["root"])  # a folder named 2024 comes as a number
+        self.corpus: Corpus = catalog.get(hparams["source"]).load(root)
         clips = self.corpus.clips
         self.parts: Parts = corpus.divide(clips, hparams["split"], hparams["fold"], hparams["test_speakers"])
         labels = torch.tensor([clip.digit for clip in clips])

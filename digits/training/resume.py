@@ -16,6 +16,7 @@ from digits.training import runs
 log = logging.getLogger(__name__)
 
 STARTED = "started.json"
+SPLIT: dict[str, Any] = {"split": "official", "fold": 0, "test_speakers": []}  # the settings of the split and their defaults
 RESULTS = (runs.METRICS, runs.PREDICTIONS, "error.txt", "best.onnx")
 STATE = ("best.ckpt", "last.ckpt", "events.out.tfevents.*", "hparams.yaml")  # what a resumed run continues with
 
@@ -62,8 +63,13 @@ def read_same(path: Path, cfg: DictConfig) -> dict[str, Any] | None:
     if not path.is_file() or catalog.get(cfg.data.source).may_change:
         return None
     content, wanted = runs.read_json(path), runs.identity(cfg)
-    committed = wanted["git_commit"] is not None and not wanted["git_commit"].endswith("-dirty")
-    return content if committed and all(content.get(name) == value for name, value in wanted.items()) else None
+    is_same = all(content.get(name) == value for name, value in wanted.items())
+    return content if is_same and _is_committed(wanted) else None
+
+
+def _is_committed(identity: dict[str, Any]) -> bool:
+    """Whether a commit says what the code is."""
+    return identity["git_commit"] is not None and not identity["git_commit"].endswith("-dirty")
 
 
 def plan(cfg: DictConfig) -> Plan:
@@ -81,10 +87,12 @@ def plan(cfg: DictConfig) -> Plan:
         raise ValueError("data.split=test_only leaves nothing to train on: use it with fit=false ckpt_path=.../best.ckpt")
     if ckpt_path is None and not cfg.fit:
         raise ValueError("fit=false evaluates a trained model: it needs ckpt_path=.../best.ckpt")
-    if ckpt_path is None and cfg.resume and read_same(run_dir / STARTED, cfg):
-        ckpt_path = str(run_dir / "last.ckpt") if (run_dir / "last.ckpt").is_file() else None
+    if ckpt_path is None and cfg.resume:
+        ckpt_path = _interrupted(cfg, run_dir)
     if ckpt_path is None:
         return Plan(cfg, run_dir, None)
+    if Path(ckpt_path).suffix != ".ckpt":
+        raise ValueError(f"digits train continues and evaluates checkpoints (.ckpt), got ckpt_path={ckpt_path}")
     checkpoint = torch_models.read_checkpoint(ckpt_path)
     if not cfg.fit:
         return Plan(_adopt(cfg, checkpoint), run_dir, ckpt_path)
@@ -94,16 +102,44 @@ def plan(cfg: DictConfig) -> Plan:
     return Plan(resumed, Path(ckpt_path).parent, ckpt_path)
 
 
+def _interrupted(cfg: DictConfig, run_dir: Path) -> str | None:
+    """The checkpoint of a run that was begun in ``run_dir`` with these settings and has not finished, if there is one."""
+    last, best = run_dir / "last.ckpt", run_dir / "best.ckpt"
+    if not last.is_file() or (run_dir / runs.METRICS).is_file():
+        return None
+    begun, wanted = runs.read_json(run_dir / STARTED), runs.identity(cfg)
+    if begun.get("config") != wanted["config"]:
+        raise ValueError(
+            f"{run_dir} holds an interrupted run with other settings: give its settings to continue it, "
+            "or resume=false to delete it and start again"
+        )
+    if not _is_committed(wanted) or begun.get("git_commit") != wanted["git_commit"]:
+        log.warning("%s: continues a run that was begun by other or uncommitted code; resume=false starts it again", run_dir)
+    elif catalog.get(cfg.data.source).may_change:
+        log.warning("%s: continues a run; if its recordings have changed since, resume=false starts it again", run_dir)
+    try:
+        torch_models.read_checkpoint(last)
+    except ValueError as error:
+        if not best.is_file():
+            raise ValueError(f"{error}; resume=false starts the run again") from error
+        log.warning("%s; continuing from best.ckpt", error)
+        return str(best)
+    return str(last)
+
+
 @rank_zero_only
 def prepare(begun: Plan) -> None:
     """Make the run's folder and clear it of an earlier run's results; with several processes, only the first does so."""
     cfg = begun.cfg
     log.info("%s on %s, seed %d -> %s", cfg.name, cfg.data.source, cfg.seed, begun.run_dir)
     begun.run_dir.mkdir(parents=True, exist_ok=True)
-    for pattern in RESULTS if begun.continues else RESULTS + STATE:
-        for path in begun.run_dir.glob(pattern):
-            if begun.ckpt_path is None or not path.samefile(begun.ckpt_path):
-                path.unlink()
+    patterns = RESULTS if begun.continues else RESULTS + STATE
+    old = [path for pattern in patterns for path in begun.run_dir.glob(pattern)]
+    old = [path for path in old if begun.ckpt_path is None or not path.samefile(begun.ckpt_path)]
+    if lost := [path.name for path in old if path.suffix == ".ckpt"]:
+        log.warning("%s: deletes an earlier run's %s", begun.run_dir, " and ".join(sorted(lost)))
+    for path in old:
+        path.unlink()
     runs.write_json(begun.run_dir / STARTED, runs.identity(begun.cfg))
 
 
@@ -119,14 +155,28 @@ def _must_match(cfg: DictConfig, checkpoint: dict[str, Any], ckpt_path: str) -> 
 
 
 def _adopt(cfg: DictConfig, checkpoint: dict[str, Any]) -> DictConfig:
-    """The settings of an evaluation."""
+    """The settings of an evaluation.
+
+    Raises:
+        ValueError: another split than that of the training, whose test part may hold clips of the training.
+    """
     hparams, data = checkpoint["hyper_parameters"], checkpoint["datamodule_hyper_parameters"]
+    own_corpus = cfg.data.source == data["source"]
+    if own_corpus and cfg.data.split == "test_only":
+        log.warning("data.split=test_only on the corpus of the training: most of these clips were trained on")
+    elif own_corpus:
+        for name, default in SPLIT.items():
+            if cfg.data[name] not in (default, data[name]):
+                raise ValueError(
+                    f"data.{name}={cfg.data[name]}: a checkpoint is evaluated on the split that it was trained with "
+                    f"(data.{name}={data[name]}); only data.split=test_only tests on all clips"
+                )
     adopted = deepcopy(cfg)
     with open_dict(adopted):
         adopted.name, adopted.seed, adopted.model = hparams["experiment"], hparams["seed"], hparams["network"]
         adopted.classifier.corpus = hparams["corpus"]
         adopted.data.front_end = data["front_end"]
-        if adopted.data.source == data["source"] and adopted.data.split != "test_only":
-            for name in ("split", "fold", "test_speakers"):
+        if own_corpus and cfg.data.split != "test_only":
+            for name in SPLIT:
                 adopted.data[name] = data[name]
     return adopted

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import math
 import os
 import platform
 import subprocess
@@ -12,13 +13,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from digits.corpora.corpus import N_DIGITS
+
 if TYPE_CHECKING:
     from lightning import Trainer
     from omegaconf import DictConfig
 
 METRICS, PREDICTIONS = "metrics.json", "predictions.csv"
 PRETRAINED = "pretrained"
-OWN_MODEL = "your own run; ckpt_path=pretrained is made for other people's voices"
+FOR_OTHERS = "ckpt_path=pretrained is made for other people's voices"
+FEW_CLIPS = {"train_clips": 1000, "test/total": 100}  # below, a run says little about a listener's digits
 PLACE = ("run_dir", "resume", "ckpt_path", "export")  # settings that change no figure
 PACKAGES = ("torch", "torchaudio", "lightning", "hydra-core", "numpy", "soxr")
 
@@ -135,7 +139,21 @@ def choose_model(outputs: str | Path, prefer: Sequence[str]) -> tuple[str, str]:
         The model's path or name, and a note on the choice.
     """
     best = find_best(outputs, prefer)
-    return (str(best), OWN_MODEL) if best else (PRETRAINED, f"no finished run in {outputs}")
+    if best is None:
+        return PRETRAINED, f"no finished run in {outputs}"
+    lacks = _lacks(read_json(best.with_name(METRICS)))
+    return str(best), f"your own run{lacks and f', which {lacks}'}; {FOR_OTHERS}"
+
+
+def _lacks(metrics: dict[str, Any]) -> str:
+    """What a listener should know about a run's model; empty if nothing."""
+    lacks = []
+    if metrics.get("n_outputs") == N_DIGITS:
+        lacks.append("takes every sound for a digit")
+    for name, what in (("train_clips", "trained"), ("test/total", "tested")):
+        if (n_clips := metrics.get(name, math.inf)) < FEW_CLIPS[name]:
+            lacks.append(f"was {what} on {n_clips} clips only" if n_clips else f"was never {what}")
+    return " and ".join([", ".join(lacks[:-1]), lacks[-1]] if len(lacks) > 1 else lacks)
 
 
 COLUMNS = ("condition", "clip", "speaker", "digit", "predicted", "probability", "logits")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from digits import calibrate
+from digits.recognition import calibration
 from experiments import tables
 from experiments.air_gap import ablation, confidence, pictures
 from experiments.air_gap.answers import (
@@ -143,7 +143,7 @@ def collect(runs: list[Run], out: Path) -> tuple[dict[str, str], dict[str, Figur
     drawn: dict[str, Figure] = {}
     if "loso" in have:
         logits, labels, _ = confidence.answers(select(runs, "loso", "live"))
-        calibrated, found = calibrate.calibrate(logits, labels), confidence.confidences(runs)
+        calibrated, found = calibration.calibrate(logits, labels), confidence.confidences(runs)
         sections["Speakers left out"] = speaker_table(runs)
         sections["Confidence"] = f"{calibrated}\n\n{confidence.table(found, calibrated.threshold)}"
         drawn |= {"speakers": pictures.speaker_figure(runs), "reliability": confidence.reliability_figure(found)}

@@ -69,6 +69,7 @@ def test_test_only_tests_everything() -> None:
         ({"split": "take_fold", "fold": 10}, "data.fold must be 0 to 9, got 10"),
         ({"split": "speaker"}, "data.test_speakers must name some of george"),
         ({"split": "speaker", "test_speakers": ["nobody"]}, "nobody"),
+        ({"split": "speaker", "test_speakers": ["george", "jackson", "lucas", "nicolas", "theo", "yweweler"]}, "none to train on"),
     ],
 )
 def test_mistakes_are_named(arguments: dict, message: str) -> None:
@@ -119,3 +120,36 @@ def test_other_words_are_labelled_as_no_digit_and_rejected_where_digits_are_expe
     assert (found.digit, found.speaker, found.take) == (corpus.NO_DIGIT, "ann", 3)
     with pytest.raises(ValueError, match=r"none_ann_3\.wav: a recording must be named"):
         corpus.read_folder(tmp_path, "words")
+
+
+def test_formats_that_cannot_be_read_are_named_with_what_helps(tmp_path: Path) -> None:
+    for name in ("7_ann_0.m4a", "b/7_ann_1.WMA"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    hint = r"left out 7_ann_0\.m4a and 1 more, whose format cannot be read; .*: ffmpeg -i \S+/7_ann_0\.m4a \S+/7_ann_0\.wav"
+    with pytest.raises(ValueError, match=f"no recordings named like .* in this folder; {hint}"):
+        corpus.read_folder(tmp_path, "mine")
+    soundfile.write(tmp_path / "9_ann_0.wav", spoken(9, 0, 0), 8000)
+    with pytest.warns(UserWarning, match=hint):
+        assert len(corpus.read_folder(tmp_path, "mine").clips) == 1
+
+
+def test_a_converted_recording_may_lie_beside_its_original(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    soundfile.write(tmp_path / "7_ann_0.wav", spoken(7, 0, 0), 8000)
+    (tmp_path / "7_ann_0.m4a").touch()
+    assert len(corpus.read_folder(tmp_path, "mine").clips) == 1
+    assert not recwarn.list
+
+
+def test_any_folder_name_will_do(tmp_path: Path) -> None:
+    root = write_corpus(tmp_path / "Hörbar [2] a=b & c", takes=1, speakers=("jürgen",))
+    assert {clip.speaker for clip in corpus.read_folder(root, "mine").clips} == {"jürgen"}
+
+
+def test_links_to_folders_are_followed(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "elsewhere", takes=1)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "link").symlink_to(tmp_path / "elsewhere")
+    clips = corpus.read_folder(tmp_path / "mine", "mine").clips
+    assert len(clips) == 20
+    assert clips[0].name == "link/0_ann_0.wav"

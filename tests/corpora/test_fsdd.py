@@ -93,6 +93,13 @@ def test_a_download_that_fails_is_one_line_and_a_status_of_its_own(
     assert capsys.readouterr().err == "digits.corpora.fsdd: no answer\n"
 
 
+def test_a_missing_package_is_named(small_fsdd: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "platformdirs", None)
+    assert fsdd.main([]) == 1
+    message = "platformdirs is not installed: pip install '.[train]' in a clone of this repository"
+    assert capsys.readouterr().err == f"digits.corpora.fsdd: {message}\n"
+
+
 @pytest.mark.fsdd
 def test_the_real_thing() -> None:
     done = subprocess.run([sys.executable, "-m", "digits.corpora.fsdd"], capture_output=True, text=True, check=True, env=os.environ)

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import numpy
@@ -172,6 +173,51 @@ def test_a_microphone_that_goes_and_comes_back_is_taken_up_again(
     events, errors = stop_mic(process)
     assert [event["digit"] for event in events] == [3, 8]
     assert "is back" in errors
+
+
+@pytest.mark.hardware
+def test_what_is_said_while_the_process_is_suspended_is_heard_afterwards(
+    exported_model: Path, tmp_path: Path, sound_server: SoundServer
+) -> None:
+    words = [3, 8, 1]
+    process = start_mic(exported_model, sound_server.environment)
+    sound_server.wait_for_listener()
+    sound_server.play(sequence(tmp_path / "before.wav", [3]))
+    process.send_signal(signal.SIGSTOP)
+    sound_server.play(sequence(tmp_path / "meanwhile.wav", words))
+    process.send_signal(signal.SIGCONT)
+    sound_server.play(sequence(tmp_path / "after.wav", [8]))
+    events, errors = stop_mic(process)
+    assert [event["digit"] for event in events] == [3, *words, 8]
+    assert {event["overruns"] for event in events} == {0}
+    assert "unplugged" not in errors
+    latencies = [event["latency_ms"] for event in events]
+    assert max(latencies[0], latencies[-1]) < 1500
+    assert latencies[1] > 2500  # the first of those that had to wait
+    assert latencies[1] > latencies[2] > latencies[3]
+    spoken_s = [event["start_s"] for event in events]
+    answered = [datetime.fromisoformat(event["time"]).timestamp() for event in events]
+    waited = answered[1] - answered[0] - (spoken_s[1] - spoken_s[0])
+    assert waited == pytest.approx((latencies[1] - latencies[0]) / 1000, abs=0.5)
+
+
+@pytest.mark.hardware
+def test_blocks_that_the_capture_process_cannot_keep_are_counted(
+    monkeypatch: pytest.MonkeyPatch, sound_server: SoundServer
+) -> None:
+    for name, value in sound_server.environment.items():
+        monkeypatch.setenv(name, value)
+    (device,) = (found for found in microphone._ask_for_devices() if found["name"] == "pulse")
+    shortened = Path(microphone.capture_process.__file__).read_text().replace("QUEUED_S = 180.0", "QUEUED_S = 0.1")
+    program = Path(sound_server.folder, "capture_process.py")
+    program.write_text(shortened)
+    monkeypatch.setattr(microphone.capture_process, "__file__", str(program))
+    with microphone.Microphone(device, 10, print) as blocks:
+        stream = iter(blocks)
+        next(stream)
+        time.sleep(2.0)  # as a reader that stalls; 1 s of it is received, and a little stands in the pipe
+        wait_until(lambda: len(next(stream)) and blocks.overruns, 10)
+        assert 20 < blocks.overruns < 200
 
 
 @pytest.mark.hardware

@@ -1,5 +1,7 @@
+import dataclasses
 import io
 import json
+from datetime import datetime
 
 import pytest
 from rich.console import Console
@@ -42,6 +44,50 @@ def test_the_live_view_shows_level_floor_digits_and_rejected_sounds() -> None:
     assert len(shown(view).splitlines()) == len(picture.splitlines())
 
 
+ZEROS = "warning: the microphone delivers only zeros: is it muted, or the wrong device? list_devices=true shows the others"
+
+
+@pytest.mark.parametrize(("width", "digits"), [(40, [5, 6, 7, 8]), (60, [3, 4, 5, 6, 7, 8]), (100, [2, 3, 4, 5, 6, 7, 8])])
+def test_everything_fits_a_narrow_terminal(width: int, digits: list[int]) -> None:
+    view = LiveView()
+    view.title = "[USB] Microphone with a long name, 48000 Hz; model: outputs/2026-11-24/robust/best.onnx"
+    empty = shown(view, width)
+    view.level(-20.0, -60.0, -50.0, 123)
+    for digit in range(9):
+        view.show(dataclasses.replace(heard(digit, 1.0), latency_ms=123_456.0))
+    view.show(heard(3, 0.4, "not sure"))
+    view.show(heard(None, None, "too short"))
+    view.only_zeros()
+    lines = shown(view, width).splitlines()
+    assert {len(line) for line in lines} == {min(width, 80)}
+    assert len(lines) == len(empty.splitlines())
+    assert lines[0].startswith("╭─ [USB] Microphone with a long")
+    assert "dB" in lines[1]
+    assert sum(line.count("100%") for line in lines) == len(digits)
+    assert sum(line.count("123 s") for line in lines) == len(digits)
+    text = " ".join(line.strip("│ ") for line in lines)
+    for whole in (ZEROS, "not sure", "too short", "9 digits, 2 rejected, 123 overruns"):
+        assert whole in text
+
+
+def test_messages_wait_for_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(screen.time, "monotonic", lambda: now[0])
+    view = LiveView()
+    view.say("a first message " * 12)
+    view.say("b second message")
+    for _ in range(2):
+        assert "b second message" in (picture := shown(view))
+        assert "a first" not in picture
+    now[0] += screen.MESSAGE_S
+    assert "b second message" not in (picture := shown(view))
+    assert picture.count("a first message") >= 10
+    view.say("x" * 1000)
+    assert len(shown(view).splitlines()) == len(picture.splitlines())
+    now[0] += screen.MESSAGE_S
+    assert "message" not in shown(view)
+
+
 def test_every_digit_has_its_own_glyph() -> None:
     assert {len(glyph) for glyph in screen.GLYPHS.values()} == {19}
     assert len(set(screen.GLYPHS.values())) == 10
@@ -59,10 +105,24 @@ def test_json_lines_hold_everything_and_have_no_heading(capsys: pytest.CaptureFi
         lines.show(heard(7, 0.934))
     output = capsys.readouterr()
     assert isinstance(lines, JsonLines)
-    assert json.loads(output.out) == vars(heard(7, 0.934))
+    fields = json.loads(output.out)
+    assert datetime.fromisoformat(fields.pop("time")).tzinfo is not None
+    assert fields == {name: value for name, value in vars(heard(7, 0.934)).items() if name != "prediction"}
     assert output.err == "the title\n"
 
 
 def test_unknown_output_is_refused() -> None:
     with pytest.raises(ValueError, match="output must be text or jsonl, got xml"):
         screen.make("xml", live=False)
+
+
+@pytest.mark.parametrize("lines", [Lines, JsonLines])
+def test_lost_sound_is_said_when_it_grows(lines: type[Lines], capsys: pytest.CaptureFixture[str]) -> None:
+    shown = lines()
+    for lost in (0, 0, 7, 7, 9):
+        shown.level(-20.0, -60.0, -50.0, lost)
+    shown._lost_said -= screen.LOST_S
+    shown.level(-20.0, -60.0, -50.0, 9)
+    output = capsys.readouterr()
+    assert [line.split()[:2] for line in output.err.splitlines()] == [["warning:", "7"], ["warning:", "9"]]
+    assert output.out == ""

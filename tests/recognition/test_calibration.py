@@ -76,3 +76,14 @@ def test_temperature_changes_no_answer() -> None:
     logits, _ = honest(100)
     assert torch.equal(logits.argmax(dim=1), (logits / 3).softmax(dim=1).argmax(dim=1))
     assert F.cross_entropy(logits, logits.argmax(dim=1)) < F.cross_entropy(logits / 3, logits.argmax(dim=1))
+
+
+def test_few_clips_that_are_all_right_do_not_make_the_model_overconfident() -> None:
+    labels = torch.arange(300) % 10
+    logits = 4.0 * F.one_hot(labels, 10) + 0.3 * torch.randn(300, 10, generator=torch.Generator().manual_seed(0))
+    plain, smoothed = calibration.calibrate(logits, labels), calibration.calibrate_on_few(logits, labels)
+    assert plain.temperature < 0.06  # the lower bound: every probability becomes 1
+    expected = 1 - 0.9 / 302  # the mean probability of the right digit that the smoothed labels ask for
+    confidence = calibration.probabilities(logits, smoothed.temperature).amax(dim=1)
+    assert float(confidence.mean()) == pytest.approx(expected, abs=2e-3)
+    assert smoothed.threshold == pytest.approx(float(confidence.min()), abs=1e-4)

@@ -1,11 +1,18 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy
 import onnx
 import pytest
 import torch
+from support import spoken
 
 from digits import audio
+from digits.audio import WordWindow
 from digits.recognition import model_files, onnx_export, torch_models
 from digits.recognition.calibration import Calibration
 from digits.recognition.recognizer import Recognizer
@@ -61,3 +68,75 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         Recognizer.load(tmp_path / "none.onnx")
     with pytest.raises(FileNotFoundError, match=r"none\.npz: no such model"):
         Recognizer.load(tmp_path / "none.npz")
+
+
+def constant_model(path: Path, answer: numpy.ndarray) -> Path:
+    """An .onnx file with our metadata that gives every window the same answer, shape (n,)."""
+    window = WordWindow()
+    weights = onnx.numpy_helper.from_array(numpy.zeros((window.length, len(answer)), dtype=numpy.float32), "weights")
+    bias = onnx.numpy_helper.from_array(answer.astype(numpy.float32), "bias")
+    nodes = [
+        onnx.helper.make_node("MatMul", ["waveform", "weights"], ["nothing"]),
+        onnx.helper.make_node("Add", ["nothing", "bias"], ["probabilities"]),
+    ]
+    sound = onnx.helper.make_tensor_value_info("waveform", onnx.TensorProto.FLOAT, ["batch", window.length])
+    out = onnx.helper.make_tensor_value_info("probabilities", onnx.TensorProto.FLOAT, ["batch", len(answer)])
+    opset = [onnx.helper.make_opsetid("", 18)]
+    graph = onnx.helper.make_graph(nodes, "constant", [sound], [out], [weights, bias])
+    model = onnx.helper.make_model(graph, opset_imports=opset, ir_version=10)
+    front_end = {"sample_rate": window.sample_rate, "window_s": window.window_s, "trim": {}}
+    metadata = {"front_end": json.dumps(front_end), "calibration": json.dumps({"threshold": 0.5})}
+    onnx.helper.set_model_props(model, metadata)
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (numpy.full(10, 0.1), None),
+        (numpy.full(10, numpy.nan), "NaN or infinite probabilities"),
+        (numpy.full(300, 1 / 300), r"the shape \(2, 300\) instead of \(2, 10\)"),
+        (numpy.full(10, 0.2), "not probabilities"),
+        (numpy.array([1.5, -0.5, *[0.0] * 8]), "not probabilities"),
+    ],
+)
+def test_a_model_is_asked_once_before_it_is_used(tmp_path: Path, answer: numpy.ndarray, message: str | None) -> None:
+    path = constant_model(tmp_path / "model.onnx", answer)
+    if message is None:
+        assert model_files.load(path).threshold == 0.5
+        return
+    with pytest.raises(ValueError, match=rf"model\.onnx: its answer to a test sound cannot be used: .*{message}"):
+        model_files.load(path)
+
+
+def test_weights_that_are_not_numbers_are_refused(plain_model: Path, tmp_path: Path) -> None:
+    with numpy.load(plain_model) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    name = next(name for name in arrays if name.endswith("weight"))
+    arrays[name] = numpy.full_like(arrays[name], numpy.nan)
+    numpy.savez(tmp_path / "nan.npz", **arrays)
+    with pytest.raises(ValueError, match=r"nan\.npz: .*NaN or infinite .* its training diverged"):
+        model_files.load(tmp_path / "nan.npz")
+
+
+def test_an_answer_that_turns_bad_later_is_never_a_digit() -> None:
+    recognizer = Recognizer(WordWindow(), lambda windows: numpy.full((len(windows), 10), numpy.nan, dtype=numpy.float32))
+    with pytest.raises(ValueError, match="NaN"):
+        recognizer(spoken(3, 0, 0), 8000)
+
+
+@pytest.mark.parametrize("program", ["predict", "mic"])
+def test_nothing_is_sent_and_nothing_left_behind(tiny_corpus: Path, tmp_path: Path, program: str) -> None:
+    """onnxruntime would write a device id into the user's cache and look up a telemetry host."""
+    clip = tiny_corpus / "5_bob_1.wav"
+    arguments = {"predict": ["--ckpt-path=pretrained", str(clip)], "mic": ["ckpt_path=pretrained", f"input={clip}"]}[program]
+    command = [sys.executable, "-m", "digits", program, *arguments]
+    trace = ["strace", "-f", "-qq", "-e", "trace=connect", "-o", str(tmp_path / "trace")] if shutil.which("strace") else []
+    home = tmp_path / "home"
+    home.mkdir()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "ORT_"))}
+    subprocess.run([*trace, *command], env=environment | {"HOME": str(home)}, cwd=home, check=True, capture_output=True)
+    assert list(home.rglob("*")) == []
+    if trace:
+        assert "AF_INET" not in (tmp_path / "trace").read_text()

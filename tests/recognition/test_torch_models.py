@@ -45,7 +45,7 @@ def test_a_truncated_checkpoint_is_named(tiny_checkpoint: Path, tmp_path: Path, 
 
 
 def test_no_checkpoint_at_all(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"none\.ckpt: no such checkpoint; train one"):
+    with pytest.raises(FileNotFoundError, match=r"none\.ckpt: no such checkpoint"):
         torch_models.read_checkpoint(tmp_path / "none.ckpt")
     (tmp_path / "song.ckpt").write_bytes(b"RIFF" + bytes(100))
     with pytest.raises(ValueError, match=r"song\.ckpt: "):

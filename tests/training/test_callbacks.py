@@ -7,7 +7,7 @@ from support import tiny_run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from digits import audio
-from digits.recognition import onnx_export
+from digits.recognition import onnx_export, torch_models
 from digits.recognition.recognizer import Recognizer
 from digits.train import train
 from digits.training import runs
@@ -45,12 +45,24 @@ def test_misclassified_clips_can_be_heard(tiny_corpus: Path, tmp_path: Path) -> 
 
 def test_a_complete_training_leaves_a_model_that_needs_no_torch(tiny_corpus: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "outputs" / "run"
-    train(tiny_run(tiny_corpus, run_dir, "trainer.max_epochs=2", "data.batch_size=20", "export=true"))
+    long = ("trainer.max_epochs=8", "data.batch_size=20", "classifier.learning_rate=0.01")
+    train(tiny_run(tiny_corpus, run_dir, *long, "export=true"))
     assert runs.find_best(tmp_path / "outputs", ["tiny"]) == run_dir / "best.onnx"
     checkpoint, exported = Recognizer.load(run_dir / "best.ckpt"), Recognizer.load(run_dir / "best.onnx")
     for clip in sorted(tiny_corpus.iterdir())[::29]:
         one, other = checkpoint(*audio.read(clip)), exported(*audio.read(clip))
         numpy.testing.assert_allclose(other.probabilities, one.probabilities, atol=1e-4)
+    raw, best = (torch_models.load(run_dir / name) for name in ("last.ckpt", "best.ckpt"))
+    assert (raw.calibration.temperature, raw.threshold) == (1.0, 0.0)
+    assert best.calibration.temperature != 1.0
+    assert best.threshold == checkpoint.threshold == exported.threshold > 0
+
+
+def test_a_model_is_not_calibrated_on_clips_it_was_trained_on(tiny_corpus: Path, tmp_path: Path) -> None:
+    everything = ("trainer.max_epochs=1", "data.batch_size=20", "data.split=all", "export=true")
+    train(tiny_run(tiny_corpus, tmp_path / "run", *everything))
+    assert torch_models.load(tmp_path / "run" / "best.ckpt").calibration.threshold == 0.0
+    assert (tmp_path / "run" / "best.onnx").is_file()
 
 
 @pytest.mark.parametrize("cut_short", ["export=false", "trainer=smoke", "trainer.limit_train_batches=1"])
@@ -79,6 +91,7 @@ def test_a_model_that_cannot_be_exported_costs_a_line_and_not_the_run(
     metrics = train(tiny_run(tiny_corpus, tmp_path / "run", *short, "export=true"))
     assert metrics["complete"]
     assert f"{tmp_path / 'run'}: no best.onnx: they differ" in caplog.text
+    assert f"{tmp_path / 'run'}: not calibrated: no threshold keeps the risk at 0.02" in caplog.text  # after one epoch
 
 
 def test_a_log_has_a_line_for_the_last_epoch(tiny_corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

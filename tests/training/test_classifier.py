@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch import LightningModule
-from support import compose_config
+from support import compose_config, tiny_run
 
+from digits.train import train
 from digits.training.classifier import DigitClassifier
 from digits.training.datamodule import DigitsDataModule
 
@@ -37,3 +38,10 @@ def test_augmentation_is_for_training_alone() -> None:
 def test_impossible_networks_are_named() -> None:
     with pytest.raises(ValueError, match=r"model\.name must be one of"):
         DigitClassifier({"name": "os.system"})
+
+
+def test_a_training_that_diverges_fails_and_leaves_no_result(tiny_corpus: Path, tmp_path: Path) -> None:
+    hot = ("classifier.learning_rate=1e12", "trainer.max_epochs=5", "data.batch_size=10")
+    with pytest.raises(ValueError, match=r"diverged: val/loss is (nan|inf) in epoch \d; try a smaller classifier\.learning_rate"):
+        train(tiny_run(tiny_corpus, tmp_path / "run", *hot))
+    assert not (tmp_path / "run" / "metrics.json").exists()

@@ -3,9 +3,10 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
+import soundfile
 import torch
 from hydra.utils import instantiate
-from support import compose_config, tiny_run
+from support import compose_config, spoken, tiny_run, write_corpus
 
 from digits.corpora import corpus, espeak
 from digits.train import train
@@ -175,3 +176,16 @@ def test_unknown_source_is_named() -> None:
         DigitsDataModule(source="tape").setup("fit")
     with pytest.raises(ValueError, match=r"data\.root=FOLDER"):
         DigitsDataModule(source="folder").setup("fit")
+
+
+def test_three_training_clips_are_one_batch(tmp_path: Path) -> None:
+    for take in (0, 5, 10, 11, 12):
+        soundfile.write(tmp_path / f"7_ann_{take}.wav", spoken(7, 0, take), 8000)
+    module = build(tmp_path, "conditions=clean")
+    assert [labels.tolist() for _, labels in module.train_dataloader()] == [[7, 7, 7]]
+
+
+def test_a_folder_may_be_named_by_a_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_corpus(tmp_path / "2024")
+    monkeypatch.chdir(tmp_path)
+    assert build(Path("2024"), "conditions=clean").corpus.name == "folder-2024"

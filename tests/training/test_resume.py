@@ -182,3 +182,73 @@ def test_the_result_of_an_earlier_run_goes_and_its_state_stays_for_a_resumed_one
     left = {path.name for path in (tmp_path / "run").iterdir()}
     assert {"best.ckpt", "last.ckpt", "started.json"} <= left
     assert not {"metrics.json", "predictions.csv", "best.onnx"} & left
+
+
+def interrupted(tiny_corpus: Path, folder: Path, *settings: str) -> dict:
+    """A run that has trained and lost its results, as if it had been killed before its test."""
+    metrics = train(tiny_run(tiny_corpus, folder, *settings))
+    (folder / "metrics.json").unlink()
+    return metrics
+
+
+@pytest.mark.usefixtures("committed")
+def test_an_interrupted_run_is_continued_with_a_warning_after_the_code_has_changed(
+    tiny_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = ("resume=true", "trainer.max_epochs=2", "data.batch_size=20")
+    first = interrupted(tiny_corpus, tmp_path, *settings)
+    for commit in ("abd", "abd-dirty", None):
+        monkeypatch.setattr(runs, "git_commit", lambda commit=commit: commit)
+        caplog.clear()
+        resumed = train(tiny_run(tiny_corpus, tmp_path, *settings))
+        assert (resumed["train_s"], resumed["test/correct"]) == (None, first["test/correct"])
+        assert "begun by other or uncommitted code; resume=false starts it again" in caplog.text
+        (tmp_path / "metrics.json").unlink()
+
+
+def test_an_interrupted_run_is_not_deleted_for_other_settings(tiny_corpus: Path, tmp_path: Path) -> None:
+    settings = ("trainer.max_epochs=1", "data.batch_size=20")
+    interrupted(tiny_corpus, tmp_path, *settings)
+    before = weights(tmp_path / "last.ckpt")
+    with pytest.raises(ValueError, match=r"interrupted run with other settings: give its settings .* or resume=false to delete it"):
+        train(tiny_run(tiny_corpus, tmp_path, *settings, "resume=true", "model.dropout=0.3"))
+    assert all(torch.equal(before[name], value) for name, value in weights(tmp_path / "last.ckpt").items())
+
+
+def test_state_that_is_deleted_is_named(tiny_corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    settings = ("trainer.max_epochs=1", "data.batch_size=20")
+    interrupted(tiny_corpus, tmp_path, *settings)
+    train(tiny_run(tiny_corpus, tmp_path, *settings))
+    assert "deletes an earlier run's best.ckpt and last.ckpt" in caplog.text
+
+
+def test_a_damaged_last_checkpoint_falls_back_to_the_best_or_says_so(
+    tiny_corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = ("resume=true", "trainer.max_epochs=2", "data.batch_size=20")
+    interrupted(tiny_corpus, tmp_path, *settings)
+    (tmp_path / "last.ckpt").write_bytes((tmp_path / "last.ckpt").read_bytes()[:5000])
+    assert train(tiny_run(tiny_corpus, tmp_path, *settings))["epochs"] == 2
+    assert "continuing from best.ckpt" in caplog.text
+    (tmp_path / "metrics.json").unlink()
+    (tmp_path / "best.ckpt").unlink()
+    (tmp_path / "last.ckpt").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"last\.ckpt: .*; resume=false starts the run again"):
+        train(tiny_run(tiny_corpus, tmp_path, *settings))
+
+
+def test_an_evaluation_on_another_split_of_the_same_corpus_is_refused(
+    tiny_checkpoint: Path, tiny_corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    evaluate = ("fit=false", f"ckpt_path={tiny_checkpoint}")
+    for other in ("data.split=all", "data.split=take_fold", "data.test_speakers=[ann]", "data.fold=1"):
+        with pytest.raises(ValueError, match=r"is evaluated on the split that it was trained with .* only data\.split=test_only"):
+            train(tiny_run(tiny_corpus, tmp_path / "run", *evaluate, other))
+    train(tiny_run(tiny_corpus, tmp_path / "run", *evaluate, "data.split=test_only"))
+    assert "most of these clips were trained on" in caplog.text
+
+
+@pytest.mark.parametrize("path", ["pretrained", "model.onnx", "model.npz"])
+def test_only_checkpoints_are_trained_on_or_evaluated(tiny_corpus: Path, tmp_path: Path, path: str) -> None:
+    with pytest.raises(ValueError, match=rf"continues and evaluates checkpoints \(\.ckpt\), got ckpt_path={path}"):
+        train(tiny_run(tiny_corpus, tmp_path / "run", "fit=false", f"ckpt_path={path}"))

@@ -61,7 +61,28 @@ def test_the_best_run_s_exported_model_is_taken_if_there_is_one(tmp_path: Path) 
     assert runs.find_best(tmp_path, ["robust"]) == best
     best.with_name("best.onnx").touch()
     assert runs.find_best(tmp_path, ["robust"]) == best.with_name("best.onnx")
-    assert runs.choose_model(tmp_path, ["robust"]) == (str(best.with_name("best.onnx")), runs.OWN_MODEL)
+    note = f"your own run; {runs.FOR_OTHERS}"
+    assert runs.choose_model(tmp_path, ["robust"]) == (str(best.with_name("best.onnx")), note)
+
+
+@pytest.mark.parametrize(
+    ("facts", "lack"),
+    [
+        ({"n_outputs": 11, "train_clips": 2400, "test/total": 300}, ""),
+        ({"n_outputs": 10, "train_clips": 2400, "test/total": 300}, ", which takes every sound for a digit"),
+        ({"n_outputs": 11, "train_clips": 19, "test/total": 300}, ", which was trained on 19 clips only"),
+        ({"train_clips": 2400, "test/total": 0}, ", which was never tested"),
+        (
+            {"n_outputs": 10, "train_clips": 19, "test/total": 5},
+            ", which takes every sound for a digit, was trained on 19 clips only and was tested on 5 clips only",
+        ),
+    ],
+)
+def test_what_a_run_lacks_for_a_listener_is_named(tmp_path: Path, facts: dict, lack: str) -> None:
+    best = add_run(tmp_path / "run", "robust", 1.0, 0)
+    path = best.with_name("metrics.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | facts))
+    assert runs.choose_model(tmp_path, ["robust"])[1] == f"your own run{lack}; {runs.FOR_OTHERS}"
 
 
 def test_without_a_run_the_pretrained_model_is_chosen(tmp_path: Path) -> None:

@@ -1,0 +1,227 @@
+"""What the settings of ``digits train`` and ``digits export`` may be, checked before anything is made or loaded.
+
+:data:`TRAIN` and :data:`EXPORT` list them by name. The constructors keep checks of their own, for use as a library.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from digits import audio
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of values: ``must`` completes "NAME must ...", ``allows`` says whether a value is one of them."""
+
+    must: str
+    allows: Callable[[Any], bool]
+
+
+def whole(lowest: int, highest: int | None = None) -> Kind:
+    """Whole numbers in a range; 1.0 is none."""
+    must = f"be a whole number, {lowest} or more" if highest is None else f"be a whole number from {lowest} to {highest}"
+    return Kind(must, lambda value: _is_number(value, int) and lowest <= value and (highest is None or value <= highest))
+
+
+def number(lowest: float, highest: float = math.inf, *, without: tuple[float, ...] = ()) -> Kind:
+    """Finite numbers in a range, ``without`` one or both of its ends."""
+    if highest == math.inf:
+        must = f"be a number above {lowest}" if lowest in without else f"be a number, {lowest} or more"
+    else:
+        must = f"lie in {'(' if lowest in without else '['}{lowest}, {highest}{')' if highest in without else ']'}"
+    return Kind(must, lambda value: _is_number(value, int | float) and lowest <= value <= highest and value not in without)
+
+
+def one_of(*choices: str | int) -> Kind:
+    """One of a few values."""
+    *others, last = map(str, choices)
+    return Kind(f"be {', '.join(others)} or {last}", lambda value: not isinstance(value, bool | float) and value in choices)
+
+
+def list_of(kind: Kind, each: str) -> Kind:
+    """Lists, possibly empty, of values of one kind; ``each`` describes them."""
+    return Kind(f"be a list of {each}", lambda value: isinstance(value, list) and all(map(kind.allows, value)))
+
+
+def optional(kind: Kind) -> Kind:
+    """``null``, or a value of that kind."""
+    return Kind(f"{kind.must}, or null", lambda value: value is None or kind.allows(value))
+
+
+def _is_number(value: Any, types: Any) -> bool:
+    return isinstance(value, types) and not isinstance(value, bool) and (isinstance(value, int) or math.isfinite(value))
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and value.strip() != ""
+
+
+def _is_folder(value: Any) -> bool:
+    """A path, or a number that is the name of a folder: YAML reads ``2024`` as a number."""
+    return _is_text(value) or (_is_number(value, int | float) and Path(str(value)).is_dir())
+
+
+def _can_be_written(value: Any) -> bool:
+    path = Path(value).expanduser() if _is_text(value) else None
+    return path is not None and path.suffix == ".onnx" and path.parent.is_dir() and not path.is_dir()
+
+
+SWITCH = Kind("be true or false", lambda value: isinstance(value, bool))
+TEXT = Kind("be text", _is_text)
+PATH = Kind("be a path (write ./7 if its name is a number)", _is_text)
+FOLDER = Kind("be a folder (write ./7 if its name is a number)", _is_folder)
+GROUP = Kind("be a group of settings", lambda value: isinstance(value, dict))
+BATCHES = Kind("be a number of batches or a fraction", lambda value: _is_number(value, int | float))  # Lightning knows the range
+NAMES = list_of(TEXT, "names, like [george]")
+
+SPLITS = ("official", "take_fold", "speaker", "test_only", "all")
+N_CHANNELS = {"DigitCNN": 3, "DigitResNet": 4}  # model.name -> length of model.channels
+MAX_SIZE = 4096  # of a layer: what is larger is a mistake, and would fill the memory
+MIN_FRAMES = 8  # of a log-mel, and as many bands: the networks halve both three times
+RATE = whole(audio.MIN_RATE_HZ, audio.MAX_RATE_HZ)
+
+TRAIN = {
+    "name": TEXT,
+    "seed": whole(0, 2**32 - 1),
+    "max_epochs": whole(1),
+    "trainer.max_epochs": whole(1),
+    "trainer.limit_train_batches": optional(BATCHES),
+    "trainer.limit_val_batches": optional(BATCHES),
+    "trainer.limit_test_batches": optional(BATCHES),
+    "fit": SWITCH,
+    "ckpt_path": optional(PATH),
+    "resume": SWITCH,
+    "export": SWITCH,
+    "run_dir": PATH,
+    "noise_root": optional(PATH),
+    "room_root": optional(PATH),
+    "classifier.learning_rate": number(0, without=(0,)),
+    "classifier.weight_decay": number(0),
+    "classifier.label_smoothing": number(0, 1, without=(1,)),
+    "model.name": one_of(*N_CHANNELS),
+    "model.channels": list_of(whole(1, MAX_SIZE), f"whole numbers from 1 to {MAX_SIZE}"),
+    "model.embedding": whole(1, MAX_SIZE),
+    "model.dropout": number(0, 1, without=(1,)),
+    "model.n_mels": whole(MIN_FRAMES),
+    "model.n_outputs": one_of(10, 11),
+    "augment.time_shift": whole(0),
+    "augment.time_mask_param": whole(0),
+    "augment.freq_mask_param": whole(0),
+    "augment.n_masks": whole(0),
+    "augment.equalizer_db": number(0),
+    "data.source": TEXT,
+    "data.root": optional(FOLDER),
+    "data.split": one_of(*SPLITS),
+    "data.fold": whole(0, 9),
+    "data.test_speakers": NAMES,
+    "data.batch_size": whole(1),
+    "data.seed": whole(0, 2**32 - 1),
+    "data.train_sets.*": GROUP,
+    "data.train_sets.*.copies": whole(0),
+    "data.train_sets.*.effects_rate_hz": optional(RATE),
+    "data.front_end.sample_rate": RATE,
+    "data.front_end.window_s": number(0.1, 10),
+    "data.front_end.trim.ratio": number(0, 1),
+    "data.front_end.trim.range_db": number(0, without=(0,)),
+    "data.front_end.trim.bridge_ms": number(0),
+    "data.front_end.trim.margin_ms": number(0),
+    "data.front_end.log_mel.n_fft": whole(16, 2**16),
+    "data.front_end.log_mel.win_length": whole(2),
+    "data.front_end.log_mel.hop_length": whole(1),
+    "data.front_end.log_mel.n_mels": whole(MIN_FRAMES, 512),
+    "data.front_end.log_mel.f_min": number(0),
+    "data.front_end.log_mel.f_max": number(0, without=(0,)),
+    "data.front_end.log_mel.top_db": number(0, without=(0,)),
+}
+LOG_MEL = "data.front_end.log_mel"
+CLOSED = ("data.front_end", "data.front_end.trim", LOG_MEL, "augment")  # groups without other settings
+EXPORT = {
+    "ckpt_path": PATH,
+    "out": Kind("be a file name that ends in .onnx, in a folder that exists", _can_be_written),
+    "root": optional(FOLDER),
+    "clips": whole(1),
+}
+
+
+def check(cfg: "DictConfig", table: Mapping[str, Kind] = TRAIN) -> None:
+    """Check every setting that the table lists; one that the config lacks is left to its default.
+
+    Raises:
+        ValueError: a setting has the wrong type, lies outside its range or contradicts another; the message names it.
+    """
+    from omegaconf import OmegaConf
+
+    settings: Any = OmegaConf.to_container(cfg, resolve=True)
+    for pattern, kind in table.items():
+        for name, value in _find(settings, pattern.split(".")):
+            _require(kind.allows(value), name, kind.must, value)
+    if table is TRAIN:
+        _check_names(settings)
+        _check_together(dict(pair for pattern in table for pair in _find(settings, pattern.split("."))))
+
+
+def _find(settings: Any, steps: list[str], before: str = "") -> Iterator[tuple[str, Any]]:
+    """Names and values at a path whose step ``*`` stands for every name; none where a group is null or lacks the name."""
+    if not steps:
+        yield before, settings
+    elif settings is not None:
+        _require(GROUP.allows(settings), before, GROUP.must, settings)
+        for name in settings if steps[0] == "*" else {steps[0]} & set(settings):
+            yield from _find(settings[name], steps[1:], f"{before}.{name}" if before else str(name))
+
+
+def _require(condition: bool, name: str, must: str, value: Any) -> None:
+    if not condition:
+        raise ValueError(f"{name} must {must}, got {_show(value)}")
+
+
+def _show(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return "nothing" if value in ("", "???") else str(value)  # ??? is OmegaConf's mark for what must be given
+
+
+def _check_names(settings: dict[str, Any]) -> None:
+    """No other names in the groups whose settings are all known: their constructors would not say where a wrong one comes from."""
+    groups = {name for pattern in TRAIN for name in (pattern, pattern.rpartition(".")[0])}
+    for group in CLOSED:
+        for _, content in _find(settings, group.split(".")):
+            for name in content or ():
+                if f"{group}.{name}" not in groups:
+                    raise ValueError(f"there is no setting {group}.{name}")
+
+
+def _check_together(given: dict[str, Any]) -> None:
+    """Settings that limit each other; where one of them is left to its default, the constructors check."""
+    if given.get("model.name") and (channels := given.get("model.channels")) is not None:
+        n_channels = N_CHANNELS[given["model.name"]]
+        _require(len(channels) == n_channels, "model.channels", f"hold {n_channels} numbers for {given['model.name']}", channels)
+    front_end = {name.rpartition(".")[2]: value for name, value in given.items() if name.startswith("data.front_end.")}
+    if len(front_end) < sum(name.startswith("data.front_end.") for name in TRAIN):
+        return
+    win_length, f_min, n_mels = (front_end[name] for name in ("win_length", "f_min", "n_mels"))
+    for name, highest, meaning in _limits(front_end):
+        value = given.get(name)
+        _require(value is None or value <= highest, name, f"be at most {highest}, {meaning}", value)
+    _require(win_length % 2 == 0, f"{LOG_MEL}.win_length", "be even", win_length)
+    _require(f_min < front_end["f_max"], f"{LOG_MEL}.f_min", f"be below f_max, {front_end['f_max']}", f_min)
+    bands = given.get("model.n_mels", n_mels)
+    _require(bands == n_mels, "model.n_mels", f"be {LOG_MEL}.n_mels, {n_mels}", bands)
+
+
+def _limits(front_end: dict[str, Any]) -> Iterator[tuple[str, float, str]]:
+    """Name of a setting, the highest value that the front end leaves it, and what that value is."""
+    samples = round(front_end["window_s"] * front_end["sample_rate"])
+    frames = samples // front_end["hop_length"] + 1
+    yield f"{LOG_MEL}.win_length", min(front_end["n_fft"], samples), "the smaller of n_fft and the window's samples"
+    yield f"{LOG_MEL}.hop_length", samples // (MIN_FRAMES - 1), f"which leaves {MIN_FRAMES} frames"
+    yield f"{LOG_MEL}.f_max", front_end["sample_rate"] / 2, "half the sample rate"
+    yield "augment.time_shift", frames, "the number of frames"
+    yield "augment.time_mask_param", frames, "the number of frames"
+    yield "augment.freq_mask_param", front_end["n_mels"], "the number of mel bands"
