@@ -119,10 +119,11 @@ def hear(cfg: DictConfig) -> None:
         settings: Any = OmegaConf.to_container(cfg.segmenter)
         listener = Listener(Segmenter(sample_rate, **settings), recognizer, cfg.denoise, prompt or recorder)
         try:
-            with shown.running(f"{name}, {sample_rate} Hz; model: {ckpt_path}"):
-                for text in (note, _announce(recorder, prompt)):
-                    if text:
-                        shown.say(text)
+            with shown.running(f"{name}, {sample_rate} Hz; model: {ckpt_path}{note and f' ({note})'}"):
+                if live and note:  # its title may be too long for the terminal
+                    shown.say(note)
+                if announcement := _announce(recorder, prompt):
+                    shown.say(announcement)
                 _show(listen(blocks, listener, shown, cfg.seconds), shown, prompt)
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)

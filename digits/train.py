@@ -8,6 +8,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import contextlib
 import logging
+import shutil
 import sys
 import time
 import traceback
@@ -16,9 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from digits import cli
+from digits import cli, settings
 from digits.corpora import catalog
 from digits.corpora.corpus import N_DIGITS
 from digits.training import runs
@@ -32,6 +35,7 @@ if TYPE_CHECKING:  # torch and Lightning take seconds to import, and no mistake 
 
 log = logging.getLogger(__name__)
 
+NOT_RESULTS = {".hydra", "train.log", ".lock"}  # what lies in a run's folder before anything has happened
 QUIET = (  # hints from Lightning that are meant for larger data than ours, which lives in memory
     ".*does not have many workers.*",
     ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
@@ -49,27 +53,37 @@ def main() -> None:
 @hydra.main(version_base="1.3", config_path=cli.CONF, config_name="train")
 def job(cfg: DictConfig) -> float | None:
     """One job; returns its best validation accuracy, for sweepers that optimise."""
-    from lightning.pytorch.utilities.exceptions import MisconfigurationException
-
-    from digits.training import resume
     from digits.training.locks import BusyError
 
-    if cfg.resume and (metrics := resume.finished(cfg)):
-        log.info("%s: already finished, kept", cfg.run_dir)
-        return metrics["val/acc"]
     try:
+        settings.check(cfg)
+        from digits.training import resume
+
+        if cfg.resume and (metrics := resume.finished(cfg)):
+            log.info("%s: already finished, kept", cfg.run_dir)
+            return metrics["val/acc"]
         return train(cfg)["val/acc"]
     except BusyError:
         raise  # nothing in that folder is ours
-    except BaseException as error:  # a sweep continues with its other runs; error.txt says how this one ended
-        run_dir = Path(cfg.run_dir)
-        run_dir.mkdir(parents=True, exist_ok=True)
-        (run_dir / "error.txt").write_text(f"{traceback.format_exc()}\n{cli.explain(error) or type(error).__name__}\n")
-        if isinstance(error, Exception):
-            log.error("%s: failed: %s", run_dir, cli.explain(error))
-        if isinstance(error, MisconfigurationException):
+    except BaseException as error:
+        _record(error, Path(str(cfg.run_dir)))
+        if type(error).__name__ == "MisconfigurationException":  # importing it from Lightning would take seconds
             raise ValueError(f"Lightning's Trainer: {error}") from error  # a mistake, and told as one
         raise
+
+
+def _record(error: BaseException, run_dir: Path) -> None:
+    """``error.txt`` says how a run ended, and a sweep goes on; a single run that has not begun leaves no folder."""
+    in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+    if not in_sweep and not (run_dir / runs.STARTED).is_file():
+        made_by_hydra = Path(HydraConfig.get().runtime.output_dir)
+        if made_by_hydra.is_dir() and {path.name for path in made_by_hydra.iterdir()} <= NOT_RESULTS:
+            shutil.rmtree(made_by_hydra)
+        return
+    run_dir.mkdir(parents=True, exist_ok=True)
+    (run_dir / "error.txt").write_text(f"{traceback.format_exc()}\n{cli.explain(error) or type(error).__name__}\n")
+    if in_sweep and isinstance(error, Exception):
+        log.error("%s: failed: %s", run_dir, cli.explain(error))
 
 
 def train(cfg: DictConfig) -> dict[str, Any]:
@@ -85,6 +99,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     from digits.training import resume
     from digits.training.locks import lock
 
+    settings.check(cfg)
     quieten()
     _check(cfg)
     plan = resume.plan(cfg)

@@ -122,6 +122,9 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     Singleton.set_state(hydra_state)
     root.handlers[:] = handlers
     root.setLevel(level)
+    for logger in logging.Logger.manager.loggerDict.values():  # Hydra's job_logging: disabled switches off those that exist
+        if isinstance(logger, logging.Logger):
+            logger.disabled = False
 
 
 @pytest.fixture(scope="session")

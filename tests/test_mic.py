@@ -60,7 +60,7 @@ def test_the_model_that_is_chosen_is_named_and_explained(
     assert f"model: {tiny_checkpoint}" in done.stderr
     assert runs.FOR_OTHERS in done.stderr
     done = command("mic", f"input={path}", f"outputs={tmp_path}")
-    assert done.stderr.splitlines() == [f"{path}, 48000 Hz; model: pretrained", f"no finished run in {tmp_path}"]
+    assert done.stderr.splitlines() == [f"{path}, 48000 Hz; model: pretrained (no finished run in {tmp_path})"]
 
 
 def test_what_is_heard_can_be_recorded(tiny_checkpoint: Path, tmp_path: Path, command: Callable[..., Outcome]) -> None:

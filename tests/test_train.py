@@ -180,3 +180,22 @@ def test_baseline_reaches_its_accuracy_on_fsdd(fsdd_checkpoint: Path) -> None:
     assert metrics["parameters"] <= 150_000
     assert metrics["test/correct"] >= 294  # 298 is usual; a single seed can lose a few
     assert metrics["test/acc"] > metrics["test/acc_snr20"] > metrics["test/acc_snr0"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("fit=no", "fit must be true or false, got no"),
+        ("resume=maybe", "resume must be true or false, got maybe"),
+        ("run_dir=7", "run_dir must be a path (write ./7 if its name is a number), got 7"),
+        ("model.channels=[8,16]", "model.channels must hold 3 numbers for DigitCNN, got [8, 16]"),
+        ("ckpt_path=nowhere.ckpt", "nowhere.ckpt: no such checkpoint"),
+    ],
+)
+def test_a_mistake_found_before_training_is_told_once_and_leaves_no_folder(
+    argument: str, message: str, tmp_path: Path, command: Callable[..., Outcome]
+) -> None:
+    done = command("train", argument, f"hydra.run.dir={tmp_path / 'run'}")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert done.stderr.startswith(f"digits train: {message}")
+    assert not (tmp_path / "run").exists()

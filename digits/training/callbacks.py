@@ -35,7 +35,7 @@ class Dashboard(lightning.Callback):
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         tensors = trainer.datamodule.train_set.tensors  # type: ignore[attr-defined]
-        log_mel, label = (tensor[:: len(tensor) // self.n_log_mels][: self.n_log_mels] for tensor in tensors)
+        log_mel, label = (tensor[:: max(1, len(tensor) // self.n_log_mels)][: self.n_log_mels] for tensor in tensors)
         with torch.random.fork_rng():
             augmented = pl_module.augment(log_mel.to(pl_module.device)).cpu()
         for logger in _boards(trainer):

@@ -15,7 +15,6 @@ from digits.training import runs
 
 log = logging.getLogger(__name__)
 
-STARTED = "started.json"
 SPLIT: dict[str, Any] = {"split": "official", "fold": 0, "test_speakers": []}  # the settings of the split and their defaults
 RESULTS = (runs.METRICS, runs.PREDICTIONS, "error.txt", "best.onnx")
 STATE = ("best.ckpt", "last.ckpt", "events.out.tfevents.*", "hparams.yaml")  # what a resumed run continues with
@@ -107,7 +106,8 @@ def _interrupted(cfg: DictConfig, run_dir: Path) -> str | None:
     last, best = run_dir / "last.ckpt", run_dir / "best.ckpt"
     if not last.is_file() or (run_dir / runs.METRICS).is_file():
         return None
-    begun, wanted = runs.read_json(run_dir / STARTED), runs.identity(cfg)
+    started, wanted = run_dir / runs.STARTED, runs.identity(cfg)
+    begun = runs.read_json(started) if started.is_file() else {}
     if begun.get("config") != wanted["config"]:
         raise ValueError(
             f"{run_dir} holds an interrupted run with other settings: give its settings to continue it, "
@@ -140,7 +140,7 @@ def prepare(begun: Plan) -> None:
         log.warning("%s: deletes an earlier run's %s", begun.run_dir, " and ".join(sorted(lost)))
     for path in old:
         path.unlink()
-    runs.write_json(begun.run_dir / STARTED, runs.identity(begun.cfg))
+    runs.write_json(begun.run_dir / runs.STARTED, runs.identity(begun.cfg))
 
 
 def _must_match(cfg: DictConfig, checkpoint: dict[str, Any], ckpt_path: str) -> None:

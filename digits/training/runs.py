@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lightning import Trainer
     from omegaconf import DictConfig
 
-METRICS, PREDICTIONS = "metrics.json", "predictions.csv"
+METRICS, PREDICTIONS, STARTED = "metrics.json", "predictions.csv", "started.json"
 PRETRAINED = "pretrained"
 FOR_OTHERS = "ckpt_path=pretrained is made for other people's voices"
 FEW_CLIPS = {"train_clips": 1000, "test/total": 100}  # below, a run says little about a listener's digits
