@@ -2,9 +2,16 @@
 
 import importlib
 import os
+import sys
 from typing import Any
 
 __version__ = "0.1.0"
+
+# Files that a program opens would take the places of closed outputs, and receive what is printed.
+if sys.stderr is None:
+    sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - as long as the process
+if sys.stdout is None:
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
 
 # A speech program sends nothing. onnxruntime would write a device id and look up a telemetry host as soon as it is imported.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from digits import __version__
+
 COMMANDS = {
     "train": "train, test and record one run, or a sweep of many",
     "mic": "hear digits live, from a microphone or a file",
@@ -34,8 +36,12 @@ def main() -> int:
     if name in ("-h", "--help"):
         print(f"{USAGE}\n{EXAMPLES}")
         return 0
+    if name == "--version":
+        print(f"digits {__version__}")
+        return 0
     if name not in COMMANDS:
-        print(f"digits: there is no command {name}; choose one of {', '.join(COMMANDS)}", file=sys.stderr)
+        what = "option" if name.startswith("-") else "command"
+        print(f"digits: there is no {what} {name}; the commands are {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     sys.argv[1:] = arguments
     try:

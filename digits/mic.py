@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import io
 import math
 import os
 import re
@@ -40,7 +39,8 @@ TAKE_A_VALUE = (
 
 def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # a second thread of torch costs time when words come one by one
-    sys.stdout = sys.stdout or io.StringIO()  # None where the shell closed it
+    if {"-m", "--multirun"} & set(sys.argv[1:]):
+        sys.exit("digits mic: it listens once: -m and --multirun are for digits train")
     sys.argv[1:] = with_file_as_setting(sys.argv[1:])
     cli.run(job, "digits mic")
 

@@ -49,7 +49,6 @@ class Sound:
 def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # a second thread of torch costs time when clips come one by one
     options = _parser().parse_args(arguments)
-    sys.stdout = sys.stdout or io.StringIO()  # None where the shell closed it
     if isinstance(sys.stdout, io.TextIOWrapper):  # file names come out as they went in; what another encoding lacks is escaped
         sys.stdout.reconfigure(errors="surrogateescape" if sys.stdout.encoding.lower() == "utf-8" else "backslashreplace")
     try:
@@ -74,7 +73,7 @@ def _predict(options: argparse.Namespace) -> int:
     from digits.recognition.recognizer import Recognizer  # here, so that --help is quick
 
     try:
-        ckpt_path, note = (options.ckpt_path, "") if options.ckpt_path else _choose()
+        ckpt_path, note = _choose() if options.ckpt_path is None else (options.ckpt_path, "")
         recognizer = Recognizer.load(ckpt_path, options.threshold)
     except (ValueError, OSError) as error:
         print(f"digits predict: {error}", file=sys.stderr)
@@ -144,7 +143,9 @@ def _recordings(files: list[str]) -> "Iterator[tuple[str, Callable[[], tuple[Ite
 
     for file in files:
         if file == STDIN:
-            yield "<stdin>", lambda: audio.stream("<stdin>", sys.stdin.buffer.read())
+            yield "<stdin>", _read_stdin
+        elif not file or _is_device(file):
+            yield file, partial(_no_recording, file)
         elif _is_folder(file):
             found = audio.find_files(Path(file), audio.FILE_SUFFIXES + audio.UNREADABLE_SUFFIXES)
             yield from ((str(path), partial(audio.stream, path)) for path in found)
@@ -152,6 +153,24 @@ def _recordings(files: list[str]) -> "Iterator[tuple[str, Callable[[], tuple[Ite
                 yield file, partial(_no_recordings, file)
         else:
             yield file, partial(audio.stream, file)
+
+
+def _read_stdin() -> "tuple[Iterator[Waveform], int]":
+    from digits import audio
+
+    if sys.stdin is None:
+        raise ValueError("standard input is closed")
+    return audio.stream("<stdin>", sys.stdin.buffer.read())
+
+
+def _no_recording(file: str) -> "tuple[Iterator[Waveform], int]":
+    raise ValueError(f"{file}: a device, not a recording" if file else "an empty file name")
+
+
+def _is_device(file: str) -> bool:
+    with contextlib.suppress(OSError):
+        return Path(file).is_char_device()
+    return False
 
 
 def _is_folder(file: str) -> bool:

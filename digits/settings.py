@@ -4,6 +4,7 @@
 """
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +75,7 @@ def _can_be_written(value: Any) -> bool:
 
 SWITCH = Kind("be true or false", lambda value: isinstance(value, bool))
 TEXT = Kind("be text", _is_text)
+NAME = Kind("consist of letters, digits, _ and -", lambda value: _is_text(value) and bool(re.fullmatch(r"[\w-]+", value)))
 PATH = Kind("be a path (write ./7 if its name is a number)", _is_text)
 FOLDER = Kind("be a folder (write ./7 if its name is a number)", _is_folder)
 GROUP = Kind("be a group of settings", lambda value: isinstance(value, dict))
@@ -87,7 +89,7 @@ MIN_FRAMES = 8  # of a log-mel, and as many bands: the networks halve both three
 RATE = whole(audio.MIN_RATE_HZ, audio.MAX_RATE_HZ)
 
 TRAIN = {
-    "name": TEXT,
+    "name": NAME,
     "seed": whole(0, 2**32 - 1),
     "max_epochs": whole(1),
     "trainer.max_epochs": whole(1),
@@ -122,6 +124,7 @@ TRAIN = {
     "data.test_speakers": NAMES,
     "data.batch_size": whole(1),
     "data.seed": whole(0, 2**32 - 1),
+    "data.train_sets": GROUP,
     "data.train_sets.*": GROUP,
     "data.train_sets.*.copies": whole(0),
     "data.train_sets.*.effects_rate_hz": optional(RATE),

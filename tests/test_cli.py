@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -34,10 +35,20 @@ def test_every_command_is_a_module_with_a_main(name: str) -> None:
     assert all(parameter.default is not inspect.Parameter.empty for parameter in inspect.signature(main).parameters.values())
 
 
-def test_an_unknown_command_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(sys, "argv", ["digits", "listen"])
+@pytest.mark.parametrize(("argument", "what"), [("listen", "command"), ("--loud", "option")])
+def test_an_unknown_command_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], argument: str, what: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["digits", argument])
     assert cli.main() == 2
-    assert capsys.readouterr().err == "digits: there is no command listen; choose one of train, mic, predict, export, calibrate\n"
+    expected = f"digits: there is no {what} {argument}; the commands are train, mic, predict, export, calibrate\n"
+    assert capsys.readouterr().err == expected
+
+
+def test_the_version_is_that_of_the_package(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["digits", "--version"])
+    assert cli.main() == 0
+    assert capsys.readouterr().out == f"digits {version('digits')}\n"
 
 
 def test_the_command_and_the_module_hand_over_arguments_and_status() -> None:

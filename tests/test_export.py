@@ -37,6 +37,7 @@ def test_a_file_that_answers_otherwise_is_not_written(
     ("arguments", "message"),
     [
         (["out=x.onnx", "ckpt_path=/nowhere.ckpt"], "digits export: /nowhere.ckpt: no such checkpoint"),
+        (["out=x.onnx", "ckpt_path=x.onnx"], "digits export: ckpt_path must be pretrained, or a .ckpt or .npz file, got x.onnx"),
         (["out=x.onnx", "root=/nowhere"], "digits export: /nowhere: no such folder"),
         (["out=x.onnx", "clip=10"], "digits export: there is no setting clip\n"),
         (["out=x.onnx", "clips=0"], "digits export: clips must be a whole number, 1 or more, got 0"),

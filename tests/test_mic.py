@@ -231,3 +231,9 @@ def test_a_prompted_session_says_how_far_it_came(exported_model: Path, tmp_path:
     assert done.stderr.endswith("2 of 30 words recorded\n")
     assert "guesses" not in done.stderr
     assert len(list(folder.iterdir())) == 2
+
+
+def test_a_multirun_is_refused(command: Callable[..., Outcome]) -> None:
+    done = command("mic", "-m", "block_ms=1,2")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "digits mic: it listens once: -m and --multirun are for digits train\n"

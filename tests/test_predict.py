@@ -256,13 +256,24 @@ def test_names_that_lead_nowhere_do_not_keep_the_others_from_being_heard(
     exported_model: Path, tiny_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clip = tiny_corpus / "5_bob_1.wav"
-    assert predict.main([300 * "x", f"{clip}/inner.wav", str(clip), f"--ckpt-path={exported_model}"]) == 1
+    nowhere = [300 * "x", f"{clip}/inner.wav", "", "/dev/zero"]
+    assert predict.main([*nowhere, str(clip), f"--ckpt-path={exported_model}"]) == 1
     output = capsys.readouterr()
     assert output.out.startswith(f"{clip}: 5  ")
     assert output.err.splitlines()[1:] == [
         f"digits predict: {300 * 'x'}: not readable (File name too long)",
         f"digits predict: {clip}/inner.wav: no such file",
+        "digits predict: an empty file name",
+        "digits predict: /dev/zero: a device, not a recording",
     ]
+
+
+def test_closed_streams_are_no_fault_and_nothing_lands_in_the_wrong_one(exported_model: Path, tiny_corpus: Path) -> None:
+    command = f"{sys.executable} -m digits predict --ckpt-path={exported_model}"
+    for closed, expected in ((f"{command} - <&-", ""), (f"{command} nowhere.wav 2>&-", "")):
+        done = subprocess.run(["bash", "-c", closed], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (1, expected)
+        assert "Traceback" not in done.stderr
 
 
 def test_a_closed_output_is_no_fault(exported_model: Path, tiny_corpus: Path) -> None:

@@ -56,6 +56,7 @@ def test_every_sweep_passes(sweep: str) -> None:
 
 
 WRONG = {
+    "name": ["a/b", "''"],
     "seed": ["1" + 400 * "0", "1.5", "abc", "-1", "true", "null"],
     "max_epochs": ["0", "abc", "1.5"],
     "trainer.max_epochs": ["0", "-1", "abc", "1.5"],
@@ -84,7 +85,7 @@ WRONG = {
     "data.fold": ["10", "-1", "0.5"],
     "data.test_speakers": ["george", "[1]"],
     "data.batch_size": ["2.5", "0", "abc"],
-    "data.train_sets": ["5"],
+    "data.train_sets": ["null", "5"],
     "data.train_sets.clean": ["null", "5"],
     "data.train_sets.clean.copies": ["1.5", "-1"],
     "+data.train_sets.clean.effects_rate_hz": ["0", "abc"],

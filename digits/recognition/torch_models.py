@@ -5,6 +5,7 @@ A plain archive is a numpy file without pickle: the network's arrays and, as JSO
 
 import json
 import pickle
+import warnings
 import zipfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -74,7 +75,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch asks for a bug report when it refuses a pickle
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(f"{path}: refused, because it is damaged or holds more than plain values and tensors") from error
     except Exception as error:  # a foreign or damaged file leads the unpickler anywhere: IndexError, KeyError, RuntimeError...
@@ -126,6 +129,8 @@ def read_plain(path: str | Path) -> Trained:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such model")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path}: not a model that digits calibrate wrote, or damaged")
     try:
         with numpy.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
