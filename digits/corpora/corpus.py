@@ -11,7 +11,8 @@ from pathlib import Path
 
 from digits import audio
 
-N_DIGITS = 10
+WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+N_DIGITS = len(WORDS)
 NO_DIGIT = N_DIGITS  # the label of all other sounds
 FILE_NAME = re.compile(r"(?P<digit>[0-9]|none)_(?P<speaker>.+)_(?P<take>[0-9]+)", re.ASCII)
 TAKES_PER_FOLD = 5  # as in FSDD's official split, whose test part is takes 0-4

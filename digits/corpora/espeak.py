@@ -17,10 +17,9 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from digits.corpora.corpus import Corpus, cache_folder, read_folder
+from digits.corpora.corpus import WORDS, Corpus, cache_folder, read_folder
 
 SAMPLE_RATE = 22_050  # Hz, espeak-ng's own
-WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SEED = 0
 RATES_WPM = (110, 230)
 PITCHES = (15, 85)  # of 0-99, relative to each variant's own pitch

@@ -3,11 +3,10 @@
 import random
 from collections.abc import Callable
 
+from digits.corpora.corpus import WORDS
 from digits.live.listener import Heard
 from digits.live.recorder import Recorder
 from digits.live.segmenter import TOO_LONG, TOO_SHORT, Word
-
-WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
 class Prompt:
