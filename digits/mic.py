@@ -129,6 +129,8 @@ def hear(cfg: DictConfig) -> None:
             print("stopped", file=sys.stderr)
     if prompt:
         print(f"{prompt.n_saved} of {prompt.n_words} words recorded", file=sys.stderr)
+    if recorder and recorder.broken:
+        raise OSError(f"{recorder.folder}: not everything that was heard could be recorded")
 
 
 def _open(cfg: DictConfig, stack: contextlib.ExitStack, say: Callable[[str], None]) -> tuple[Any, int, str]:

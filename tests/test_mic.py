@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import re
@@ -237,3 +238,16 @@ def test_a_multirun_is_refused(command: Callable[..., Outcome]) -> None:
     done = command("mic", "-m", "block_ms=1,2")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "digits mic: it listens once: -m and --multirun are for digits train\n"
+
+
+def test_a_recording_that_is_not_complete_ends_with_status_1_after_all_was_heard(
+    exported_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Callable[..., Outcome]
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = sequence(tmp_path / "words.wav", [3, 8, 1])
+    monkeypatch.setattr(soundfile, "write", full)
+    done = command("mic", str(path), f"ckpt_path={exported_model}", "output=jsonl", f"record={tmp_path / 'mine'}")
+    assert (done.returncode, len(done.stdout.splitlines())) == (1, 3)
+    assert done.stderr.splitlines()[-1] == f"digits mic: {tmp_path / 'mine'}: not everything that was heard could be recorded"
