@@ -89,8 +89,16 @@ def write_graph(trained: Trained, origin: str, git_commit: str | None) -> bytes:
         "origin": origin,
         "git_commit": git_commit,
     }
+    _forget_source(exported.graph)
     onnx.helper.set_model_props(exported, {name: json.dumps(value) for name, value in metadata.items()})
     return exported.SerializeToString()
+
+
+def _forget_source(graph: Any) -> None:
+    """Remove what the exporter notes about the code behind each node: paths of this machine among it."""
+    for part in (graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        del part.metadata_props[:]
+        part.doc_string = ""
 
 
 def _exported(graph: Graph, examples: Tensor) -> Any:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from digits import audio
-from digits.recognition import onnx_export, torch_models
+from digits.recognition import model_files, onnx_export, torch_models
 from digits.recognition.calibration import Calibration
 from digits.recognition.recognizer import Recognizer
 
@@ -59,3 +59,10 @@ def test_missing_packages_are_one_sentence(plain_model: Path, monkeypatch: pytes
         ValueError, match=r"exporting needs onnx, onnxscript and onnxruntime: pip install '\.\[live,train,export\]'"
     ):
         onnx_export.write_graph(torch_models.load(plain_model), "x", None)
+
+
+def test_an_exported_file_says_nothing_of_the_machine_that_made_it(exported_model: Path) -> None:
+    for path in (exported_model, model_files.PRETRAINED_PATH):
+        content = path.read_bytes()
+        assert b".py" not in content
+        assert str(Path(__file__).parents[2]).encode() not in content
