@@ -117,7 +117,7 @@ def listen(
         seconds: stop after this many seconds of sound.
     """
     segmenter = listener.segmenter
-    samples = silent = 0
+    samples = silent = overruns = 0
     for block in blocks:
         overruns = getattr(blocks, "overruns", 0)
         for heard in listener.hear(block, getattr(blocks, "backlog_s", 0.0)):
@@ -130,7 +130,7 @@ def listen(
             watcher.level(segmenter.level_db, segmenter.floor_db, segmenter.threshold_db, overruns)
         if seconds is not None and samples >= seconds * segmenter.sample_rate:
             break
-    yield from listener.finish()
+    yield from (replace(heard, overruns=overruns) for heard in listener.finish())
 
 
 def _passes_a_mark(samples: int, of_block: int, step: int) -> bool:

@@ -111,8 +111,8 @@ class Microphone:
         self.sample_rate = int(device["default_samplerate"])
         self.block_length = max(1, round(block_ms / 1000 * self.sample_rate))
         self.overruns = 0  # blocks lost because they came faster than they were heard
-        self.backlog_s = 0.0  # age of the latest block when it was taken
         self._before = 0  # of these, in earlier capture processes
+        self.backlog_s = 0.0  # age of the latest block when it was taken
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> "Microphone":

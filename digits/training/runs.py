@@ -3,7 +3,6 @@
 import csv
 import hashlib
 import json
-import math
 import os
 import platform
 import subprocess
@@ -151,7 +150,8 @@ def _lacks(metrics: dict[str, Any]) -> str:
     if metrics.get("n_outputs") == N_DIGITS:
         lacks.append("takes every sound for a digit")
     for name, what in (("train_clips", "trained"), ("test/total", "tested")):
-        if (n_clips := metrics.get(name, math.inf)) < FEW_CLIPS[name]:
+        n_clips = metrics.get(name)  # None in runs of an earlier version, and where a checkpoint was only evaluated
+        if n_clips is not None and n_clips < FEW_CLIPS[name]:
             lacks.append(f"was {what} on {n_clips} clips only" if n_clips else f"was never {what}")
     return " and ".join([", ".join(lacks[:-1]), lacks[-1]] if len(lacks) > 1 else lacks)
 

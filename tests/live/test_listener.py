@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy
@@ -51,6 +52,25 @@ def test_seconds_ends_the_stream(tiny_checkpoint: Path, tmp_path: Path) -> None:
     listener = Listener(Segmenter(RATE), Recognizer.load(tiny_checkpoint))
     blocks, _ = microphone.read_file(path, 10)
     assert len(list(listen(blocks, listener, seconds=1.9))) == 1
+
+
+class Losing:
+    """Blocks of which seven have been lost."""
+
+    overruns = 7
+
+    def __init__(self, blocks: Iterator[audio.Waveform]) -> None:
+        self.blocks = blocks
+
+    def __iter__(self) -> Iterator[audio.Waveform]:
+        return self.blocks
+
+
+def test_lost_blocks_stand_with_every_sound_even_with_one_that_the_end_cuts_off(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    path = sequence(tmp_path / "words.wav", [3, 8], gap_s=0.3)
+    blocks, _ = microphone.read_file(path, 10)
+    listener = Listener(Segmenter(RATE), Recognizer.load(tiny_checkpoint))
+    assert [heard.overruns for heard in listen(Losing(blocks), listener, seconds=2.05)] == [7, 7]
 
 
 def test_zeros_are_warned_of_once(tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:

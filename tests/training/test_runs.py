@@ -72,6 +72,7 @@ def test_the_best_run_s_exported_model_is_taken_if_there_is_one(tmp_path: Path) 
         ({"n_outputs": 10, "train_clips": 2400, "test/total": 300}, ", which takes every sound for a digit"),
         ({"n_outputs": 11, "train_clips": 19, "test/total": 300}, ", which was trained on 19 clips only"),
         ({"train_clips": 2400, "test/total": 0}, ", which was never tested"),
+        ({"n_outputs": 11, "train_clips": None, "test/total": 300}, ""),  # evaluated again in its own folder
         (
             {"n_outputs": 10, "train_clips": 19, "test/total": 5},
             ", which takes every sound for a digit, was trained on 19 clips only and was tested on 5 clips only",
