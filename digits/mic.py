@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import math
 import os
 import re
 import sys
@@ -11,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig
 
-from digits import cli
+from digits import cli, settings
 
 if TYPE_CHECKING:
     from digits.live.listener import Heard
@@ -116,8 +115,7 @@ def hear(cfg: DictConfig) -> None:
     prompt = Prompt(recorder, cfg.rounds, shown.say) if recorder and cfg.prompt else None
     with contextlib.ExitStack() as stack:
         blocks, sample_rate, name = _open(cfg, stack, shown.say)
-        settings: Any = OmegaConf.to_container(cfg.segmenter)
-        listener = Listener(Segmenter(sample_rate, **settings), recognizer, cfg.denoise, prompt or recorder)
+        listener = Listener(Segmenter(sample_rate, **cfg.segmenter), recognizer, cfg.denoise, prompt or recorder)
         try:
             with shown.running(f"{name}, {sample_rate} Hz; model: {ckpt_path}{note and f' ({note})'}"):
                 if live and note:  # its title may be too long for the terminal
@@ -162,66 +160,14 @@ def _show(sounds: "Iterator[Heard]", shown: "Lines", prompt: "Prompt | None") ->
 
 
 def check(cfg: DictConfig) -> None:
-    """Check the types and ranges of the settings; the threshold is checked by the recogniser.
+    """Check the settings; the threshold is checked by the recogniser.
 
     Raises:
         ValueError: a setting has a wrong type or value; the message names it.
     """
-    for name, (is_good, must_be) in SETTINGS.items():
-        if not is_good(cfg[name]):
-            raise ValueError(f"{name} must be {must_be}, got {_yaml(cfg[name])}")
-    for name, value in cfg.segmenter.items():
-        if not (_is_number(value) and 0 <= value <= MAX_SEGMENTER):
-            raise ValueError(f"segmenter.{name} must be a number from 0 to {MAX_SEGMENTER}, got {_yaml(value)}")
+    settings.check(cfg, settings.MIC)
     if cfg.prompt and not cfg.record:
         raise ValueError("prompt=true needs record=FOLDER, the folder for the recordings")
-
-
-def _yaml(value: object) -> str:
-    """As it would be written on the command line."""
-    return {"None": "null", "True": "true", "False": "false"}.get(str(value), str(value))
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and value != ""
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _is_switch(value: object) -> bool:
-    return isinstance(value, bool)
-
-
-MAX_SEGMENTER = 10_000  # no decibels, milliseconds or seconds above this make sense
-SETTINGS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "ckpt_path": (lambda value: value is None or _is_text(value), "pretrained or the name of a model file"),
-    "outputs": (_is_text, "the name of a folder"),
-    "prefer": (
-        lambda value: isinstance(value, ListConfig) and all(map(_is_text, value)),
-        "a list of experiments, like [live,robust]",
-    ),
-    "list_devices": (_is_switch, "true or false"),
-    "device": (
-        lambda value: value is None or _is_count(value) or _is_text(value),
-        "the number of a microphone or part of its name",
-    ),
-    "input": (lambda value: value is None or _is_text(value), "the name of a file, which can also stand alone: digits mic FILE"),
-    "block_ms": (lambda value: _is_number(value) and 0 < value <= 1000, "a number above 0, at most 1000"),
-    "seconds": (lambda value: value is None or (_is_number(value) and value >= 0), "a number, 0 or more"),
-    "live": (lambda value: _is_switch(value) or value == "auto", "true, false or auto"),
-    "record": (lambda value: value is None or _is_text(value), "the name of a folder"),
-    "speaker": (lambda value: _is_count(value) or _is_text(value), "letters and digits"),
-    "prompt": (_is_switch, "true or false"),
-    "rounds": (lambda value: _is_count(value) and value > 0, "a whole number, 1 or more"),
-    "denoise": (_is_switch, "true or false"),
-    "segmenter": (lambda value: isinstance(value, DictConfig), "changed by its parts, like segmenter.hang_ms=200"),
-}
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""What the settings of ``digits train`` and ``digits export`` may be, checked before anything is made or loaded.
+"""What the settings of ``digits train``, ``mic`` and ``export`` may be, checked before anything is made or loaded.
 
-:data:`TRAIN` and :data:`EXPORT` list them by name. The constructors keep checks of their own, for use as a library.
+:data:`TRAIN`, :data:`MIC` and :data:`EXPORT` list them by name. The constructors keep checks of their own, for use as a library.
 """
 
 import math
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from digits import audio
+from digits.corpora.corpus import N_DIGITS, N_FOLDS, SPLITS
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -50,9 +51,9 @@ def list_of(kind: Kind, each: str) -> Kind:
     return Kind(f"be a list of {each}", lambda value: isinstance(value, list) and all(map(kind.allows, value)))
 
 
-def optional(kind: Kind) -> Kind:
-    """``null``, or a value of that kind."""
-    return Kind(f"{kind.must}, or null", lambda value: value is None or kind.allows(value))
+def optional(kind: Kind, must: str = "") -> Kind:
+    """``null``, or a value of that kind; ``must`` describes it in other words."""
+    return Kind(must or f"{kind.must}, or null", lambda value: value is None or kind.allows(value))
 
 
 def _is_number(value: Any, types: Any) -> bool:
@@ -82,7 +83,6 @@ GROUP = Kind("be a group of settings", lambda value: isinstance(value, dict))
 BATCHES = Kind("be a number of batches or a fraction", lambda value: _is_number(value, int | float))  # Lightning knows the range
 NAMES = list_of(TEXT, "names, like [george]")
 
-SPLITS = ("official", "take_fold", "speaker", "test_only", "all")
 N_CHANNELS = {"DigitCNN": 3, "DigitResNet": 4}  # model.name -> length of model.channels
 MAX_SIZE = 4096  # of a layer: what is larger is a mistake, and would fill the memory
 MIN_FRAMES = 8  # of a log-mel, and as many bands: the networks halve both three times
@@ -111,7 +111,7 @@ TRAIN = {
     "model.embedding": whole(1, MAX_SIZE),
     "model.dropout": number(0, 1, without=(1,)),
     "model.n_mels": whole(MIN_FRAMES),
-    "model.n_outputs": one_of(10, 11),
+    "model.n_outputs": one_of(N_DIGITS, N_DIGITS + 1),
     "augment.time_shift": whole(0),
     "augment.time_mask_param": whole(0),
     "augment.freq_mask_param": whole(0),
@@ -120,7 +120,7 @@ TRAIN = {
     "data.source": TEXT,
     "data.root": optional(FOLDER),
     "data.split": one_of(*SPLITS),
-    "data.fold": whole(0, 9),
+    "data.fold": whole(0, N_FOLDS - 1),
     "data.test_speakers": NAMES,
     "data.batch_size": whole(1),
     "data.seed": whole(0, 2**32 - 1),
@@ -144,6 +144,30 @@ TRAIN = {
 }
 LOG_MEL = "data.front_end.log_mel"
 CLOSED = ("data.front_end", "data.front_end.trim", LOG_MEL, "augment")  # groups without other settings
+MAX_SEGMENTER = 10_000  # no decibels, milliseconds or seconds above this make sense
+MIC = {
+    "ckpt_path": optional(TEXT, "be pretrained or the name of a model file"),
+    "outputs": Kind("be the name of a folder", _is_text),
+    "prefer": list_of(TEXT, "experiments, like [live,robust]"),
+    "list_devices": SWITCH,
+    "device": Kind(
+        "be the number of a microphone or part of its name",
+        lambda value: value is None or _is_text(value) or (_is_number(value, int) and value >= 0),
+    ),
+    "input": optional(TEXT, "be the name of a file, which can also stand alone: digits mic FILE"),
+    "block_ms": Kind("be a number above 0, at most 1000", lambda value: _is_number(value, int | float) and 0 < value <= 1000),
+    "seconds": optional(number(0), "be a number, 0 or more"),
+    "live": Kind("be true, false or auto", lambda value: isinstance(value, bool) or value == "auto"),
+    "record": optional(TEXT, "be the name of a folder"),
+    "speaker": Kind("be letters and digits", lambda value: _is_text(value) or (_is_number(value, int) and value >= 0)),
+    "prompt": SWITCH,
+    "rounds": whole(1),
+    "denoise": SWITCH,
+    "segmenter": Kind("be changed by its parts, like segmenter.hang_ms=200", lambda value: isinstance(value, dict)),
+    "segmenter.*": Kind(
+        f"be a number from 0 to {MAX_SEGMENTER}", lambda value: _is_number(value, int | float) and 0 <= value <= MAX_SEGMENTER
+    ),
+}
 EXPORT = {
     "ckpt_path": PATH,
     "out": Kind("be a file name that ends in .onnx, in a folder that exists", _can_be_written),
@@ -202,6 +226,11 @@ def _check_names(settings: dict[str, Any]) -> None:
 
 def _check_together(given: dict[str, Any]) -> None:
     """Settings that limit each other; where one of them is left to its default, the constructors check."""
+    for part, purpose in (("train", "learn from"), ("val", "choose the best epoch by")):
+        if given["fit"] and given.get(f"trainer.limit_{part}_batches") == 0:
+            raise ValueError(
+                f"trainer.limit_{part}_batches=0 leaves nothing to {purpose}: give a number of batches, or a fraction above 0.0"
+            )
     if given.get("model.name") and (channels := given.get("model.channels")) is not None:
         n_channels = N_CHANNELS[given["model.name"]]
         _require(len(channels) == n_channels, "model.channels", f"hold {n_channels} numbers for {given['model.name']}", channels)

@@ -56,10 +56,7 @@ def job(cfg: DictConfig) -> float | None:
     from digits.training.locks import BusyError
 
     try:
-        settings.check(cfg)
-        from digits.training import resume
-
-        if cfg.resume and (metrics := resume.finished(cfg)):
+        if cfg.resume is True and (metrics := _finished(cfg)):
             log.info("%s: already finished, kept", cfg.run_dir)
             return metrics["val/acc"]
         return train(cfg)["val/acc"]
@@ -70,6 +67,12 @@ def job(cfg: DictConfig) -> float | None:
         if type(error).__name__ == "MisconfigurationException":  # importing it from Lightning would take seconds
             raise ValueError(f"Lightning's Trainer: {error}") from error  # a mistake, and told as one
         raise
+
+
+def _finished(cfg: DictConfig) -> dict[str, Any] | None:
+    from digits.training import resume
+
+    return resume.finished(cfg)
 
 
 def _record(error: BaseException, run_dir: Path) -> None:
@@ -94,14 +97,13 @@ def train(cfg: DictConfig) -> dict[str, Any]:
             named in the message.
         BusyError: another process is at work in the run's folder.
     """
+    settings.check(cfg)  # before the imports, which take seconds
     from lightning.fabric.utilities.rank_zero import rank_zero_only
 
     from digits.training import resume
     from digits.training.locks import lock
 
-    settings.check(cfg)
     quieten()
-    _check(cfg)
     plan = resume.plan(cfg)
     is_first = getattr(rank_zero_only, "rank", 0) == 0  # of several processes
     with lock(plan.run_dir) if is_first else contextlib.nullcontext():
@@ -134,14 +136,6 @@ def _run(plan: "Plan") -> dict[str, Any]:
         if metrics["test/total"]:
             log.info("  test/acc %.4f (%d/%d)", metrics["test/acc"], metrics["test/correct"], metrics["test/total"])
     return metrics
-
-
-def _check(cfg: DictConfig) -> None:
-    for part, purpose in (("train", "learn from"), ("val", "choose the best epoch by")):
-        if cfg.fit and cfg.trainer[f"limit_{part}_batches"] == 0:
-            raise ValueError(
-                f"trainer.limit_{part}_batches=0 leaves nothing to {purpose}: give a number of batches, or a fraction above 0.0"
-            )
 
 
 def quieten() -> None:
@@ -214,9 +208,9 @@ def _battery(scores: dict[str, float]) -> dict[str, float]:
 
 def _tell_loggers(trainer: "lightning.Trainer", hparams: dict[str, Any], metrics: dict[str, Any]) -> None:
     """The final scores, beside the hyperparameters where a logger has a place for both."""
-    shown = {name: value for name, value in metrics.items() if name.startswith(("val/acc", "test/acc")) and value is not None}
     from lightning.pytorch.loggers import TensorBoardLogger
 
+    shown = {name: value for name, value in metrics.items() if name.startswith(("val/acc", "test/acc")) and value is not None}
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             logger.log_hyperparams(hparams, shown, step=trainer.global_step)
@@ -226,16 +220,16 @@ def _tell_loggers(trainer: "lightning.Trainer", hparams: dict[str, Any], metrics
 
 
 def _hparams(cfg: DictConfig, data: "DigitsDataModule") -> dict[str, Any]:
-    settings: Any = OmegaConf.to_container(cfg, resolve=True)
+    resolved: Any = OmegaConf.to_container(cfg, resolve=True)
     return {
         "experiment": cfg.name,
         "corpus": data.corpus.name,
         "split": data.split,
         "seed": cfg.seed,
         "max_epochs": cfg.trainer.max_epochs,
-        **{f"model/{name}": str(value) for name, value in settings["model"].items()},
-        **{f"augment/{name}": value for name, value in settings["augment"].items()},
-        **{name: settings["classifier"][name] for name in ("learning_rate", "weight_decay", "label_smoothing")},
+        **{f"model/{name}": str(value) for name, value in resolved["model"].items()},
+        **{f"augment/{name}": value for name, value in resolved["augment"].items()},
+        **{name: resolved["classifier"][name] for name in ("learning_rate", "weight_decay", "label_smoothing")},
     }
 
 

@@ -118,7 +118,7 @@ def test_mistakes_end_in_one_line(
         ("live=1", "live must be true, false or auto, got 1"),
         ("input=7", "input must be the name of a file, which can also stand alone: digits mic FILE, got 7"),
         ("input=true", "input must be the name of a file, which can also stand alone: digits mic FILE, got true"),
-        ("input=''", "input must be the name of a file, which can also stand alone: digits mic FILE, got "),
+        ("input=''", "input must be the name of a file, which can also stand alone: digits mic FILE, got nothing"),
         ("ckpt_path=7", "ckpt_path must be pretrained or the name of a model file, got 7"),
         ("outputs=null", "outputs must be the name of a folder, got null"),
         ("prefer=live", "prefer must be a list of experiments, like [live,robust], got live"),

@@ -12,7 +12,6 @@ from omegaconf import DictConfig, OmegaConf
 from support import compose_config
 
 from digits import cli, networks, settings
-from digits.corpora import corpus
 
 EXPERIMENTS = sorted(path.stem for path in Path(cli.CONF, "experiment").glob("*.yaml"))
 SWEEPS = sorted(path.stem for path in Path(cli.CONF, "sweep").glob("*.yaml"))
@@ -179,11 +178,10 @@ def test_settings_of_an_export(overrides: dict[str, object], message: str) -> No
         settings.check(OmegaConf.create(right | overrides), settings.EXPORT)
 
 
-def test_the_table_knows_every_network_and_split() -> None:
+def test_the_table_knows_every_network() -> None:
     assert set(settings.N_CHANNELS) == set(networks.NETWORKS)
     for name, n_channels in settings.N_CHANNELS.items():
         networks.build(name, channels=[8] * n_channels)
-    assert settings.SPLITS == corpus.SPLITS
 
 
 @pytest.mark.parametrize("name", ["train", "export"])
