@@ -1,6 +1,7 @@
 """The command ``digits`` (or ``python -m digits``), and what its subcommands share: configs and one-line error messages."""
 
 import contextlib
+import errno
 import os
 import runpy
 import sys
@@ -77,9 +78,28 @@ def run(job: Callable[[], object], program: str) -> None:
         print(f"{program}: interrupted", file=sys.stderr)
         sys.exit(130)
     except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:
+        if isinstance(error, OSError) and is_of_output(error):
+            sys.exit(give_up_output(error, program))
         if show_traceback:
             raise
         sys.exit(f"{program}: {explain(error)}")
+
+
+def is_of_output(error: OSError) -> bool:
+    """Whether stdout cannot be written: nobody reads it any more, or what it goes to is full."""
+    return isinstance(error, BrokenPipeError) or (error.errno == errno.ENOSPC and error.filename is None)
+
+
+def give_up_output(error: OSError, program: str) -> int:
+    """Discard what is still to be written, since Python would try once more when it ends, and complain.
+
+    Says what is wrong, unless nobody reads the output any more; returns the exit status.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if isinstance(error, BrokenPipeError):
+        return 128 + 13  # SIGPIPE
+    print(f"{program}: the output cannot be written: {error.strerror}", file=sys.stderr)
+    return 1
 
 
 class _WithoutHydrasLine:

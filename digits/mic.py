@@ -1,7 +1,6 @@
 """Hear spoken digits live: ``digits mic``, or ``python -m digits.mic``."""
 
 import contextlib
-import errno
 import os
 import re
 import sys
@@ -46,18 +45,8 @@ def main() -> None:
 
 @hydra.main(version_base="1.3", config_path=cli.CONF, config_name="mic")
 def job(cfg: DictConfig) -> None:
-    from digits.live import screen
-
-    try:
-        hear(cfg)
-        sys.stdout.flush()
-    except (ValueError, OSError) as error:  # caught here, because Hydra adds a line of its own to what leaves a job
-        if isinstance(error, BrokenPipeError):
-            sys.exit(screen.give_up_output())
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            screen.give_up_output()
-            sys.exit(f"digits mic: the output cannot be written: {error.strerror}")
-        sys.exit(f"digits mic: {cli.explain(error)}")
+    hear(cfg)
+    sys.stdout.flush()
 
 
 def with_file_as_setting(arguments: list[str]) -> list[str]:

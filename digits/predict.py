@@ -54,15 +54,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         status = _predict(options)
         sys.stdout.flush()
-    except OSError as error:  # mostly of the output: what is wrong with a recording is caught below
-        from digits.live import screen
-
-        broken_pipe = screen.give_up_output()
-        if isinstance(error, BrokenPipeError):
-            return broken_pipe
-        where = error.filename or "the output cannot be written"
-        print(f"digits predict: {where}: {error.strerror}", file=sys.stderr)
-        return 1
+    except OSError as error:  # what is wrong with a recording is caught below
+        return cli.give_up_output(error, "digits predict")
     except KeyboardInterrupt:
         print("digits predict: interrupted", file=sys.stderr)
         return 130

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import math
-import os
 import re
 import sys
 import textwrap
@@ -234,12 +233,3 @@ def make(output: str, live: bool) -> Lines:
     if output == "jsonl":
         return JsonLines()
     return LiveView() if live else Lines()
-
-
-def give_up_output() -> int:
-    """Discard what is still to be written, because nobody reads it or the disk is full; returns the exit status for a closed pipe.
-
-    Otherwise Python tries once more when it ends, and complains.
-    """
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 128 + 13  # SIGPIPE
