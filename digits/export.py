@@ -1,12 +1,12 @@
 """Write a model as one ONNX file that runs without torch: ``digits export ckpt_path=... out=live.onnx``."""
 
-import contextlib
 from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig
 
 from digits import audio, cli, settings
+from digits.files import write_whole
 
 
 def main() -> None:
@@ -38,20 +38,11 @@ def write(cfg: DictConfig) -> None:
     recordings = [audio.read(clip.path) for clip in clips[:: max(1, len(clips) // cfg.clips)]]
     content, difference = onnx_export.export(trained, Path(cfg.ckpt_path).name, runs.git_commit(), recordings)
     out = Path(cfg.out).expanduser()
-    _replace(out, content)
-    print(f"{out}: {len(content):,} bytes; {len(recordings)} recordings differ by at most {difference:.1e}")
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write under another name and rename, so that a full disk costs no good file of that name."""
-    temporary = path.with_name(f".{path.name}.tmp")
     try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
+        write_whole(out, content)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise OSError(f"{path}: not written ({error.strerror})") from error
+        raise OSError(f"{out}: not written ({error.strerror})") from error
+    print(f"{out}: {len(content):,} bytes; {len(recordings)} recordings differ by at most {difference:.1e}")
 
 
 if __name__ == "__main__":

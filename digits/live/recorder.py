@@ -4,6 +4,7 @@ import io
 from collections.abc import Callable
 from pathlib import Path
 
+from digits.files import write_whole
 from digits.live.listener import Heard
 from digits.live.segmenter import Word
 
@@ -55,7 +56,7 @@ class Recorder:
             return
         try:
             _make(folder)
-            _write(path, word)
+            write_whole(path, _wav(word))  # a file that a full disk cut short would later be taken for a recording
         except OSError as error:
             self.broken = True
             self.say(f"{path} cannot be saved ({error.strerror or error}): recording has stopped, listening goes on")
@@ -71,15 +72,9 @@ def _make(folder: Path) -> None:
         raise OSError(f"{folder} cannot be made: {error.strerror}") from error
 
 
-def _write(path: Path, word: Word) -> None:
-    """All or nothing: a file that a full disk cut short would later be taken for a recording."""
+def _wav(word: Word) -> bytes:
     import soundfile
 
     content = io.BytesIO()
     soundfile.write(content, word.waveform, word.sample_rate, format="WAV", subtype="PCM_16")
-    unfinished = path.with_name(f".{path.name}.part")
-    try:
-        unfinished.write_bytes(content.getvalue())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    return content.getvalue()

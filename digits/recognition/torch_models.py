@@ -3,6 +3,7 @@
 A plain archive is a numpy file without pickle: the network's arrays and, as JSON, its settings, front end, calibration and origin.
 """
 
+import io
 import json
 import pickle
 import warnings
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from digits import networks
 from digits.audio import WordWindow
 from digits.features import FrontEnd
+from digits.files import write_whole
 from digits.recognition import calibration
 from digits.recognition.calibration import Calibration
 
@@ -114,9 +116,9 @@ def store_calibration(ckpt_path: str | Path, calibrated: Calibration) -> None:
     """Add a calibration to a checkpoint of ``digits train``; the file is replaced as a whole."""
     path = Path(ckpt_path)
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    temporary = path.with_suffix(".tmp")
-    torch.save(checkpoint | {"calibration": asdict(calibrated)}, temporary)
-    temporary.replace(path)
+    content = io.BytesIO()
+    torch.save(checkpoint | {"calibration": asdict(calibrated)}, content)
+    write_whole(path, content.getvalue())
 
 
 def read_plain(path: str | Path) -> Trained:

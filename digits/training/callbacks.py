@@ -11,6 +11,7 @@ from torch import Tensor
 
 from digits import audio
 from digits.corpora.corpus import N_DIGITS
+from digits.files import write_whole
 from digits.recognition import calibration, onnx_export, torch_models
 from digits.recognition.calibration import probabilities
 from digits.training import figures, runs
@@ -137,12 +138,12 @@ class ExportBest(lightning.Callback):
         if data.split != "all":
             try:
                 _calibrate(best, *data.val_set.tensors)
-            except ValueError as error:
+            except (ValueError, OSError) as error:
                 log.warning("%s: not calibrated: %s", self.folder, error)
         if onnx_export.can_export():
             try:
                 _export(best, [data.corpus.clips[i] for i in data.parts.val])
-            except ValueError as error:
+            except (ValueError, OSError) as error:
                 log.warning("%s: no best.onnx: %s", self.folder, error)
 
 
@@ -156,7 +157,7 @@ def _calibrate(best: Path, log_mel: Tensor, labels: Tensor) -> None:
 def _export(best: Path, clips: list[Any]) -> None:
     recordings = [audio.read(clip.path) for clip in clips[:: max(1, len(clips) // N_CHECKED)]]
     content, _ = onnx_export.export(torch_models.load(best), str(best), runs.git_commit(), recordings)
-    best.with_suffix(".onnx").write_bytes(content)
+    write_whole(best.with_suffix(".onnx"), content)
 
 
 def _boards(trainer: lightning.Trainer) -> list[TensorBoardLogger]:

@@ -4,7 +4,6 @@ import ast
 import hashlib
 import io
 import json
-import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from digits import audio, effects
 from digits.corpora.corpus import Clip, cache_folder
 from digits.effects import Effects
 from digits.features import FrontEnd
+from digits.files import write_whole
 
 CHUNK = 16  # clips per batch of the front end: larger batches fall out of the processor's cache and take up to three times as long
 N_VOICES = 60  # other recordings that effects draw from
@@ -148,18 +148,10 @@ def _load(path: Path) -> Tensor | None:
 
 
 def _save(path: Path, tensor: Tensor) -> None:
-    """Write under another name and rename, so that parallel processes see a whole file or none."""
     payload = io.BytesIO()
     numpy.save(payload, tensor.numpy())
-    temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
-            temporary = file.name
-            file.write(hashlib.sha256(payload.getbuffer()).digest())
-            file.write(payload.getbuffer())
-        Path(temporary).replace(path)
+        write_whole(path, hashlib.sha256(payload.getbuffer()).digest() + payload.getbuffer())
     except OSError as error:  # a full disk costs time in the next run, but not this run
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
-        warnings.warn(f"{path}: log-mels not kept ({error})", stacklevel=2)
+        warnings.warn(f"{path}: log-mels not kept ({error.strerror})", stacklevel=2)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from digits.corpora.corpus import N_DIGITS
+from digits.files import write_whole
 
 if TYPE_CHECKING:
     from lightning import Trainer
@@ -74,9 +75,7 @@ def is_complete(trainer: "Trainer") -> bool:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write the whole file or nothing: the existence of ``metrics.json`` says that the run has finished."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
-    temporary.replace(path)
+    write_whole(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -1,0 +1,23 @@
+"""Files that are written as a whole or not at all."""
+
+import contextlib
+import os
+from pathlib import Path
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write under another name in the same folder and rename.
+
+    A full disk leaves no half of a file, nor costs an older one of that name, and other processes see all of it or nothing.
+
+    Raises:
+        OSError: it cannot be written; the message names it.
+    """
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        unfinished.write_bytes(content)
+        unfinished.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
