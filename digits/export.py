@@ -29,10 +29,11 @@ def write(cfg: DictConfig) -> None:
     from digits.corpora import fsdd
     from digits.corpora.corpus import read_folder
     from digits.recognition import onnx_export, torch_models
+    from digits.recognition.model_files import PRETRAINED
     from digits.training import runs
 
-    if cfg.ckpt_path != "pretrained" and Path(cfg.ckpt_path).suffix not in (".ckpt", ".npz"):
-        raise ValueError(f"ckpt_path must be pretrained, or a .ckpt or .npz file, got {cfg.ckpt_path}")
+    if cfg.ckpt_path != PRETRAINED and Path(cfg.ckpt_path).suffix not in (".ckpt", ".npz"):
+        raise ValueError(f"ckpt_path must be {PRETRAINED}, or a .ckpt or .npz file, got {cfg.ckpt_path}")
     trained = torch_models.load(cfg.ckpt_path)
     clips = (read_folder(str(cfg.root), "recordings") if cfg.root is not None else fsdd.load()).clips
     recordings = [audio.read(clip.path) for clip in clips[:: max(1, len(clips) // cfg.clips)]]

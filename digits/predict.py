@@ -206,8 +206,7 @@ def _choose() -> tuple[str, str]:
     from digits.training import runs
 
     config = OmegaConf.load(Path(cli.CONF) / "mic.yaml")
-    ckpt_path, note = runs.choose_model(config.outputs, config.prefer)
-    return ckpt_path, note.replace("ckpt_path=", "--ckpt-path ")
+    return runs.choose_model(config.outputs, config.prefer, "--ckpt-path pretrained is made for other people's voices")
 
 
 if __name__ == "__main__":

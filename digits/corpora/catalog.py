@@ -28,10 +28,7 @@ class Source:
 CORPORA = {
     "fsdd": Source(fsdd.load),
     "folder": Source(folder.load, may_change=True),
-    "espeak": Source(lambda root: espeak.load("espeak"), is_synthetic=True),
-    "espeak-voices": Source(lambda root: espeak.load("espeak-voices"), is_synthetic=True),
-    "espeak-words": Source(lambda root: espeak.load("espeak-words"), is_synthetic=True),
-    "espeak-words-validation": Source(lambda root: espeak.load("espeak-words-validation"), is_synthetic=True),
+    **{name: Source(lambda root, name=name: espeak.load(name), is_synthetic=True) for name in espeak.RECIPES},  # type: ignore[misc]
 }
 
 

@@ -14,7 +14,8 @@ from digits import audio
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 N_DIGITS = len(WORDS)
 NO_DIGIT = N_DIGITS  # the label of all other sounds
-FILE_NAME = re.compile(r"(?P<digit>[0-9]|none)_(?P<speaker>.+)_(?P<take>[0-9]+)", re.ASCII)
+NONE = "none"  # in the names of their recordings, in the place of the digit
+FILE_NAME = re.compile(rf"(?P<digit>[0-9]|{NONE})_(?P<speaker>.+)_(?P<take>[0-9]+)", re.ASCII)
 TAKES_PER_FOLD = 5  # as in FSDD's official split, whose test part is takes 0-4
 N_FOLDS = 10
 SPLITS = ("official", "take_fold", "speaker", "test_only", "all")
@@ -105,10 +106,10 @@ def _left_out(root: Path, read: Collection[Path]) -> str:
 
 def _clip(path: Path, root: Path, others: bool) -> Clip:
     match = FILE_NAME.fullmatch(path.stem)
-    if match is None or (match["digit"] == "none" and not others):
+    if match is None or (match["digit"] == NONE and not others):
         raise ValueError(f"{path}: a recording must be named {{digit}}_{{speaker}}_{{n}}, like 7_george_0.wav")
     blob = git_blob(path.read_bytes())
-    digit = NO_DIGIT if match["digit"] == "none" else int(match["digit"])
+    digit = NO_DIGIT if match["digit"] == NONE else int(match["digit"])
     return Clip(path, path.relative_to(root).as_posix(), digit, match["speaker"], int(match["take"]), blob)
 
 

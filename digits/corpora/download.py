@@ -19,8 +19,7 @@ from digits.corpora.corpus import git_blob
 REACH_S = 20.0  # the first byte must arrive within this time, over all attempts
 STALL_S = 15.0  # longest silence of a download that is under way
 ATTEMPTS = 3
-MAX_BYTES = 20_000_000_000
-MAX_FILE_BYTES = 100_000_000
+MAX_FILE_BYTES = 100_000_000  # of one recording
 CHUNK = 1 << 16
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -37,6 +36,7 @@ class Archive:
         label: the corpus's name and version, for progress and messages.
         url: of the archive.
         folder: name of the folder with the recordings, one level below the archive's top folder.
+        max_bytes: of the archive; a server that sends more does not send this.
         tree: git's id of that folder (SHA-1, hex): archives are packed anew now and then, their content stays.
         ways_out: what a user can do without it, for messages.
         is_executable: whether a file of that name has git's mode 100755, which is part of ``tree``.
@@ -45,6 +45,7 @@ class Archive:
     label: str
     url: str
     folder: str
+    max_bytes: int
     tree: str
     ways_out: str
     is_executable: Callable[[str], bool] = lambda name: False
@@ -153,7 +154,7 @@ def _fetch(archive: Archive, path: Path) -> None:
         try:
             with _open(archive.url, remaining, path.stat().st_size if path.exists() else 0) as response:
                 deadline = time.monotonic() + REACH_S  # it can be reached; a connection that breaks later gets as long again
-                _copy(response, path, archive.label)
+                _copy(response, path, archive)
             return
         except (OSError, HTTPException) as error:
             if isinstance(error, HTTPError) and error.code == 416:  # the partial file is not a prefix of the server's
@@ -185,7 +186,7 @@ def _open(url: str, timeout_s: float, offset: int) -> HTTPResponse:
     return outcome[0]
 
 
-def _copy(response: HTTPResponse, path: Path, label: str) -> None:
+def _copy(response: HTTPResponse, path: Path, archive: Archive) -> None:
     from tqdm import tqdm
 
     continues = response.status == 206
@@ -194,12 +195,12 @@ def _copy(response: HTTPResponse, path: Path, label: str) -> None:
     total = done + announced if announced else None
     with (
         path.open("ab" if continues else "wb") as file,
-        tqdm(initial=done, total=total, unit="B", unit_scale=True, desc=label, disable=None) as bar,
+        tqdm(initial=done, total=total, unit="B", unit_scale=True, desc=archive.label, disable=None) as bar,
     ):
         while chunk := response.read1(CHUNK):
             done += len(chunk)
-            if done > MAX_BYTES:
-                raise ConnectionError(f"the server sends more than {MAX_BYTES:,} bytes")
+            if done > archive.max_bytes:
+                raise ConnectionError(f"the server sends more than {archive.max_bytes:,} bytes")
             file.write(chunk)
             bar.update(len(chunk))
     if total is not None and done < total:

@@ -18,6 +18,7 @@ ARCHIVE = Archive(
     label="FSDD v1.0.10",
     url="https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs/tags/v1.0.10.tar.gz",
     folder="recordings",
+    max_bytes=200_000_000,  # it has 16 MB
     tree="d04322e322a9f937f6f4f7c8546693755184df5b",
     ways_out="set FSDD_ROOT (or data.root) to a copy of free-spoken-digit-dataset v1.0.10, "
     "or use data=espeak (synthetic voices) or data=folder data.root=YOUR_RECORDINGS",

@@ -4,16 +4,15 @@ import io
 from collections.abc import Callable
 from pathlib import Path
 
+from digits.corpora.corpus import NONE
 from digits.files import write_whole
 from digits.live.listener import Heard
 from digits.live.segmenter import Word
 
-NO_DIGIT = "none"  # in the names of other sounds
-
 
 class Recorder:
     """Saves accepted digits as ``FOLDER/{digit}_{speaker}_{n}.wav``, a corpus for ``data=folder``, and rejected sounds as
-    ``FOLDER_rejected/none_{speaker}_{n}.wav``, a corpus of other sounds.
+    ``FOLDER_rejected/none_{speaker}_{n}.wav``.
 
     If a recording cannot be saved, this is said once, and no more are saved.
 
@@ -46,11 +45,11 @@ class Recorder:
 
     def __call__(self, word: Word, heard: Heard) -> None:
         """Save a sound under the recogniser's answer."""
-        self.save(word, str(heard.digit) if heard.accepted else NO_DIGIT)
+        self.save(word, str(heard.digit) if heard.accepted else NONE)
 
     def save(self, word: Word, label: str) -> None:
-        """Save a sound as a digit, ``0`` to ``9``, or as :data:`NO_DIGIT`."""
-        folder = self.rejected if label == NO_DIGIT else self.folder
+        """Save a sound as a digit, ``0`` to ``9``, or as :data:`~digits.corpora.corpus.NONE`."""
+        folder = self.rejected if label == NONE else self.folder
         path = folder / f"{label}_{self.speaker}_{self._taken}.wav"
         if self.broken:
             return

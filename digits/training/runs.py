@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from digits.corpora.corpus import N_DIGITS
 from digits.files import write_whole
+from digits.recognition.model_files import PRETRAINED
 
 if TYPE_CHECKING:
     from lightning import Trainer
     from omegaconf import DictConfig
 
 METRICS, PREDICTIONS, STARTED = "metrics.json", "predictions.csv", "started.json"
-PRETRAINED = "pretrained"
 FOR_OTHERS = "ckpt_path=pretrained is made for other people's voices"
 FEW_CLIPS = {"train_clips": 1000, "test/total": 100}  # below, a run says little about a listener's digits
 PLACE = ("run_dir", "resume", "ckpt_path", "export")  # settings that change no figure
@@ -130,8 +130,13 @@ def find_best(outputs: str | Path, prefer: Sequence[str]) -> Path | None:
     return onnx if (onnx := best.with_suffix(".onnx")).is_file() else best
 
 
-def choose_model(outputs: str | Path, prefer: Sequence[str]) -> tuple[str, str]:
+def choose_model(outputs: str | Path, prefer: Sequence[str], note: str = FOR_OTHERS) -> tuple[str, str]:
     """What ``digits mic`` and ``digits predict`` use if no model is named: the best run's, else the pretrained one.
+
+    Args:
+        outputs: the folder with the runs.
+        prefer: experiments, best first.
+        note: closes the note on a run's model, in the grammar of the command.
 
     Returns:
         The model's path or name, and a note on the choice.
@@ -140,7 +145,7 @@ def choose_model(outputs: str | Path, prefer: Sequence[str]) -> tuple[str, str]:
     if best is None:
         return PRETRAINED, f"no finished run in {outputs}"
     lacks = _lacks(read_json(best.with_name(METRICS)))
-    return str(best), f"your own run{lacks and f', which {lacks}'}; {FOR_OTHERS}"
+    return str(best), f"your own run{lacks and f', which {lacks}'}; {note}"
 
 
 def _lacks(metrics: dict[str, Any]) -> str:

@@ -99,9 +99,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def archive_of(clips: Path, url: str) -> Archive:
-    blank = Archive("words 1.0", url, "recordings", "", "use your own", is_executable=lambda name: "_theo_" in name)
+    blank = Archive("words 1.0", url, "recordings", 10_000_000, "", "use your own", is_executable=lambda name: "_theo_" in name)
     blobs = {path.name: git_blob(path.read_bytes()) for path in clips.iterdir()}
-    return Archive(blank.label, url, "recordings", blank.tree_hash(blobs), blank.ways_out, blank.is_executable)
+    return Archive(blank.label, url, "recordings", blank.max_bytes, blank.tree_hash(blobs), blank.ways_out, blank.is_executable)
 
 
 @pytest.fixture
