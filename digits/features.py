@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from digits import audio
+from digits import audio, word_window
 from digits._torchaudio import torchaudio
 
 
@@ -86,10 +86,10 @@ class LogMel(nn.Module):
 
 
 class FrontEnd:
-    """Turns waveforms of one word each, at any rate, into log-mels: :class:`digits.audio.WordWindow`, then :class:`LogMel`.
+    """Turns waveforms of one word each, at any rate, into log-mels: :class:`digits.word_window.WordWindow`, then :class:`LogMel`.
 
     Args:
-        sample_rate, window_s, trim: arguments of :class:`digits.audio.WordWindow`.
+        sample_rate, window_s, trim: arguments of :class:`digits.word_window.WordWindow`.
         log_mel: arguments of :class:`LogMel` besides the sample rate.
     """
 
@@ -100,7 +100,7 @@ class FrontEnd:
         trim: dict[str, float] | None = None,
         log_mel: dict[str, float] | None = None,
     ) -> None:
-        self.window = audio.WordWindow(sample_rate, window_s, trim or {})
+        self.window = word_window.WordWindow(sample_rate, window_s, trim or {})
         self.log_mel = LogMel(sample_rate, **(log_mel or {}))  # type: ignore[arg-type]
         self.settings = asdict(self.window) | {"log_mel": log_mel or {}}
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from digits import audio
+from digits import audio, word_window
 from digits.effects.scene import Scene, add, effect, octave_gain_db
 
 REPLACED_S = (0.3, 1.2)  # length of a sound that takes the place of a recording
@@ -76,7 +76,7 @@ def _tones(scene: Scene, length: int, number: float) -> Tensor:
 
 
 def _word(waveform: Tensor, scene: Scene) -> Tensor:
-    return torch.from_numpy(audio.trim(waveform.numpy(), scene.sample_rate, margin_ms=0.0))
+    return torch.from_numpy(word_window.trim(waveform.numpy(), scene.sample_rate, margin_ms=0.0))
 
 
 def _colour(noise: Tensor, scene: Scene) -> Tensor:

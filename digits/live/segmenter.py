@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy
 
-from digits import audio
+from digits import word_window
 from digits.audio import Waveform
 
 SMOOTHING = 3  # level frames; evens out the pulses of a low voice
@@ -34,16 +34,16 @@ class Segmenter:
     """A word begins when the level rises above the noise floor and ends when it has stayed low for ``hang_ms``.
 
     The floor is a quantile of the levels of the last ``floor_s`` seconds. The lowest level would not do: in noise that comes and
-    goes it lies so far below the rest that no word would end. Levels are those of :func:`digits.audio.frame_levels` and are judged
-    frame by frame, so the result does not depend on how the stream is cut into blocks. The defaults of onset, release, ratio, hang
-    and quantile were chosen on recorded noise and connected digits (experiments/live), the range is that of
-    :func:`digits.audio.find_word`. The others are round numbers: 99 % of FSDD's clips last less than 0.92 s.
+    goes it lies so far below the rest that no word would end. Levels are those of :func:`digits.word_window.frame_levels` and are
+    judged frame by frame, so the result does not depend on how the stream is cut into blocks. The defaults of onset, release,
+    ratio, hang and quantile were chosen on recorded noise and connected digits (experiments/live), the range is that of
+    :func:`digits.word_window.find_word`. The others are round numbers: 99 % of FSDD's clips last less than 0.92 s.
 
     Args:
         sample_rate: of the stream, Hz.
         onset_db: a word begins this far above the floor.
         release_db: a word ends when it falls below this far above the floor.
-        ratio: a word also ends below this share of the way from the floor to its peak (see :func:`digits.audio.find_word`).
+        ratio: a word also ends below this share of the way from the floor to its peak (see :func:`digits.word_window.find_word`).
         range_db: a word also ends this far below its loudest frame, which matters in reverberant rooms.
         hang_ms: quiet that ends a word; longer than the closure of the /k/ in "six".
         min_ms: shorter sounds are clicks, and are rejected.
@@ -74,8 +74,8 @@ class Segmenter:
     ) -> None:
         if release_db > onset_db:
             raise ValueError(f"segmenter.release_db must be at most onset_db = {onset_db}, got {release_db}")
-        if floor_s < audio.LEVEL_HOP_S:
-            raise ValueError(f"segmenter.floor_s must be at least {audio.LEVEL_HOP_S}, got {floor_s}")
+        if floor_s < word_window.LEVEL_HOP_S:
+            raise ValueError(f"segmenter.floor_s must be at least {word_window.LEVEL_HOP_S}, got {floor_s}")
         if max_ms <= min_ms:
             raise ValueError(f"segmenter.max_ms must be above min_ms = {min_ms}, got {max_ms}")
         if not 0 <= floor_quantile <= 1:
@@ -84,10 +84,10 @@ class Segmenter:
         self.onset_db, self.release_db, self.ratio, self.range_db = onset_db, release_db, ratio, range_db
         self.floor_quantile = floor_quantile
         self.hang, self.min_length, self.max_length, self.margin, self.warm_up = (
-            round(ms / 1000 / audio.LEVEL_HOP_S) for ms in (hang_ms, min_ms, max_ms, margin_ms, warm_up_ms)
+            round(ms / 1000 / word_window.LEVEL_HOP_S) for ms in (hang_ms, min_ms, max_ms, margin_ms, warm_up_ms)
         )
-        self.hop, self.window = round(audio.LEVEL_HOP_S * sample_rate), round(audio.LEVEL_WINDOW_S * sample_rate)
-        self._floor_frames = round(floor_s / audio.LEVEL_HOP_S)
+        self.hop, self.window = round(word_window.LEVEL_HOP_S * sample_rate), round(word_window.LEVEL_WINDOW_S * sample_rate)
+        self._floor_frames = round(floor_s / word_window.LEVEL_HOP_S)
         self.reset()
 
     def reset(self) -> None:
@@ -99,7 +99,7 @@ class Segmenter:
         self._pending: list[float] = []  # smoothed levels not judged yet
         self._history: deque[float] = deque(maxlen=self._floor_frames)
         self._sorted: list[float] = []  # the history by level
-        self._noise: deque[Waveform] = deque(maxlen=round(NOISE_S / audio.LEVEL_HOP_S))
+        self._noise: deque[Waveform] = deque(maxlen=round(NOISE_S / word_window.LEVEL_HOP_S))
         self._onset: int | None = None  # frame at which the current word began
         self._last_active = self._previous_end = 0
         self._peak_db = self._word_floor_db = QUIETEST_DB
@@ -108,7 +108,7 @@ class Segmenter:
     @property
     def level_db(self) -> float:
         """The latest level."""
-        return self._recent[-1] if self._recent else audio.LEVEL_FLOOR_DB
+        return self._recent[-1] if self._recent else word_window.LEVEL_FLOOR_DB
 
     @property
     def threshold_db(self) -> float:
@@ -126,7 +126,9 @@ class Segmenter:
         """Take the next samples, shape (samples,), and return the words that end in them."""
         self._samples = numpy.concatenate([self._samples, block])
         words = []
-        for level in audio.frame_levels(self._samples[self._levelled * self.hop - self._first_sample :], self.sample_rate).tolist():
+        for level in word_window.frame_levels(
+            self._samples[self._levelled * self.hop - self._first_sample :], self.sample_rate
+        ).tolist():
             self._recent.append(level)
             self._pending.append(sum(self._recent) / len(self._recent))
             self._levelled += 1

@@ -11,8 +11,8 @@ from typing import Protocol
 import numpy
 from numpy.typing import NDArray
 
-from digits.audio import WordWindow
 from digits.corpora.corpus import N_DIGITS
+from digits.word_window import WordWindow
 
 TOLERANCE = 1e-3  # of probabilities
 PRETRAINED = "pretrained"  # the name of the model that comes with the package

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy
 from numpy.typing import ArrayLike, NDArray
 
-from digits.audio import Waveform, WordWindow
+from digits.audio import Waveform
 from digits.recognition import model_files
+from digits.word_window import WordWindow
 
 NO_DIGIT, NOT_SURE = "no digit", "not sure"
 MIN_NOISE = 4096  # samples; noisereduce needs several of its windows of 1,024, so shorter noise is repeated

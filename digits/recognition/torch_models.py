@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from digits import networks
-from digits.audio import WordWindow
 from digits.features import FrontEnd
 from digits.files import write_whole
 from digits.recognition import calibration
 from digits.recognition.calibration import Calibration
+from digits.word_window import WordWindow
 
 PLAIN_PRETRAINED_PATH = Path(__file__).parent.parent / "pretrained" / "live.npz"
 FORMAT = 1

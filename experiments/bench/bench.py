@@ -27,7 +27,7 @@ from hydra.utils import instantiate
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from digits import audio, cli, train
+from digits import audio, cli, train, word_window
 from digits._torchaudio import torchaudio
 from digits.features import FrontEnd
 from digits.networks import DigitCNN
@@ -192,7 +192,7 @@ class NotebookDataset(Dataset[tuple[Tensor, int]]):
         clip = self.clips[index]
         waveform, sample_rate = audio.read(clip.path)
         resampled = torchaudio.functional.resample(torch.from_numpy(waveform), sample_rate, audio.SAMPLE_RATE)
-        return self.to_db(self.mel(torch.from_numpy(audio.fit(resampled.numpy(), audio.SAMPLE_RATE))))[None], clip.digit
+        return self.to_db(self.mel(torch.from_numpy(word_window.fit(resampled.numpy(), audio.SAMPLE_RATE))))[None], clip.digit
 
 
 def notebook_epoch(data: DigitsDataModule) -> None:

@@ -1,7 +1,7 @@
 import torch
 from support import spoken
 
-from digits import audio, effects
+from digits import audio, effects, word_window
 from digits.effects import non_digits
 from digits.effects.scene import Scene, band_power
 
@@ -17,7 +17,7 @@ def make(effect: str, key: str = "x", **arguments: float) -> torch.Tensor:
 
 
 def test_a_fragment_is_a_stretch_of_its_word() -> None:
-    (trimmed,) = torch.from_numpy(audio.trim(word().numpy(), RATE, margin_ms=0))[None]
+    (trimmed,) = torch.from_numpy(word_window.trim(word().numpy(), RATE, margin_ms=0))[None]
     for key in "abcdef":
         fragment = make("fragment", key, share=0.4)
         assert abs(len(fragment) / len(trimmed) - 0.4) < 0.01
@@ -28,12 +28,12 @@ def test_a_fragment_is_a_stretch_of_its_word() -> None:
 
 
 def test_a_pair_is_one_word_after_the_other_at_the_same_power() -> None:
-    first, second = (audio.trim(word(digit).numpy(), RATE, margin_ms=0) for digit in (3, 5))
+    first, second = (word_window.trim(word(digit).numpy(), RATE, margin_ms=0) for digit in (3, 5))
     pair = make("pair", gap_s=0.05)
     assert len(pair) == len(first) + len(second) + 0.05 * RATE
     powers = [part.square().mean() for part in (pair[: len(first)], pair[-len(second) :])]
     torch.testing.assert_close(powers[0], powers[1], rtol=1e-3, atol=0)
-    kept = audio.trim(torch.nn.functional.pad(pair, (RATE, RATE)).numpy(), RATE, margin_ms=0)
+    kept = word_window.trim(torch.nn.functional.pad(pair, (RATE, RATE)).numpy(), RATE, margin_ms=0)
     assert len(kept) > 0.9 * len(pair)  # the front end must see both, or it would be the digit that it is not
 
 

@@ -6,7 +6,7 @@ import pytest
 import soundfile
 from support import sequence, spoken
 
-from digits import audio
+from digits import audio, word_window
 from digits.live import microphone
 from digits.live.listener import Listener, listen
 from digits.live.screen import Lines
@@ -123,7 +123,7 @@ def test_rejected_sounds_say_why(tiny_checkpoint: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("lacking", "reason"), [(0.1, "not sure"), (0.6, "no digit")])
 def test_a_sound_that_is_no_digit_is_told_from_one_that_is_not_sure(lacking: float, reason: str) -> None:
     probabilities = numpy.array([[0.5 - lacking / 2, 0.5 - lacking / 2, *[0.0] * 8]], dtype=numpy.float32)
-    recognizer = Recognizer(audio.WordWindow(), lambda windows: probabilities, threshold=0.9)
+    recognizer = Recognizer(word_window.WordWindow(), lambda windows: probabilities, threshold=0.9)
     noise = 1e-3 * numpy.random.default_rng(0).standard_normal(2 * RATE)
     noise[RATE : RATE + RATE // 3] += 0.1 * numpy.sin(numpy.arange(RATE // 3) * 0.1)
     (event,) = Listener(Segmenter(RATE), recognizer).hear(noise.astype(numpy.float32))

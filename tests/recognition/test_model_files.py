@@ -12,10 +12,10 @@ import torch
 from support import spoken
 
 from digits import audio
-from digits.audio import WordWindow
 from digits.recognition import model_files, onnx_export, torch_models
 from digits.recognition.calibration import Calibration
 from digits.recognition.recognizer import Recognizer
+from digits.word_window import WordWindow
 
 
 def test_one_function_loads_every_kind_of_file(tiny_checkpoint: Path, plain_model: Path, exported_model: Path) -> None:

@@ -12,11 +12,11 @@ from scipy.signal import resample_poly
 from support import spoken
 
 from digits import audio
-from digits.audio import WordWindow
 from digits.corpora.corpus import read_folder
 from digits.recognition import torch_models
 from digits.recognition.recognizer import NO_DIGIT, NOT_SURE, Recognizer, denoise
 from digits.training.log_mels import log_mels
+from digits.word_window import WordWindow
 
 
 def test_recognizer_agrees_with_the_test_loop(tiny_checkpoint: Path, tiny_corpus: Path) -> None:
