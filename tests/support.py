@@ -1,5 +1,6 @@
 """What several tests use: a corpus that a network learns in seconds, trainings on it, and commands run as a user would."""
 
+import math
 import os
 import subprocess
 import sys
@@ -26,6 +27,12 @@ def require(condition: object, reason: str) -> None:
         if NO_SKIPS:
             pytest.fail(f"must run here, but {reason}")
         pytest.skip(reason)
+
+
+def sine(frequency: float, sample_rate: int, seconds: float = 0.5, amplitude: float = 0.5) -> audio.Waveform:
+    """A sine, shape (samples,)."""
+    time = numpy.arange(round(seconds * sample_rate)) / sample_rate
+    return (amplitude * numpy.sin(2 * math.pi * frequency * time)).astype(numpy.float32)
 
 
 def spoken(digit: int, speaker: int, take: int, sample_rate: int = 8000) -> numpy.ndarray:

@@ -7,13 +7,9 @@ import numpy
 import pytest
 import soundfile
 from scipy.signal import resample_poly
+from support import sine
 
 from digits import audio
-
-
-def sine(frequency: float, sample_rate: int, seconds: float = 0.5, amplitude: float = 0.5) -> audio.Waveform:
-    time = numpy.arange(round(seconds * sample_rate)) / sample_rate
-    return (amplitude * numpy.sin(2 * math.pi * frequency * time)).astype(numpy.float32)
 
 
 @pytest.mark.parametrize(("suffix", "tolerance"), [("wav", 1e-4), ("flac", 1e-4), ("ogg", 0.05), ("mp3", 0.05)])

@@ -1,14 +1,8 @@
-import math
-
 import numpy
 import pytest
+from support import sine
 
 from digits import audio, word_window
-
-
-def sine(frequency: float, sample_rate: int, seconds: float = 0.5, amplitude: float = 0.5) -> audio.Waveform:
-    time = numpy.arange(round(seconds * sample_rate)) / sample_rate
-    return (amplitude * numpy.sin(2 * math.pi * frequency * time)).astype(numpy.float32)
 
 
 def word_in_noise(noise: float, gap_s: float = 0.0) -> audio.Waveform:

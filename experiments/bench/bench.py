@@ -24,13 +24,10 @@ import numpy
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from digits import audio, cli, train, word_window
-from digits._torchaudio import torchaudio
+from digits import audio, cli, train
 from digits.features import FrontEnd
-from digits.networks import DigitCNN
 from digits.recognition import torch_models
 from digits.recognition.model_files import PRETRAINED
 from digits.recognition.recognizer import Recognizer
@@ -38,6 +35,7 @@ from digits.training import runs
 from digits.training.datamodule import DigitsDataModule
 from digits.training.log_mels import CHUNK
 from experiments import tables
+from experiments.bench import notebook
 
 TARGET = 0.9933  # accuracy on the official parts; the time to reach it is measured
 REPEATS = 3
@@ -175,42 +173,11 @@ def start(arguments: list[str]) -> tuple[float, float]:
     return time.perf_counter() - started, peak / 1024
 
 
-class NotebookDataset(Dataset[tuple[Tensor, int]]):
-    """What notebooks do: load, resample and transform a clip whenever it is drawn."""
-
-    def __init__(self, data: DigitsDataModule) -> None:
-        self.clips = [data.corpus.clips[i] for i in data.parts.train]
-        settings: dict[str, Any] = {**data.front_end["log_mel"]}
-        settings.pop("top_db")
-        self.mel = torchaudio.transforms.MelSpectrogram(audio.SAMPLE_RATE, **settings)
-        self.to_db = torchaudio.transforms.AmplitudeToDB()
-
-    def __len__(self) -> int:
-        return len(self.clips)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        clip = self.clips[index]
-        waveform, sample_rate = audio.read(clip.path)
-        resampled = torchaudio.functional.resample(torch.from_numpy(waveform), sample_rate, audio.SAMPLE_RATE)
-        return self.to_db(self.mel(torch.from_numpy(word_window.fit(resampled.numpy(), audio.SAMPLE_RATE))))[None], clip.digit
-
-
-def notebook_epoch(data: DigitsDataModule) -> None:
-    torch.manual_seed(0)
-    network = DigitCNN()
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
-    for log_mel, label in DataLoader(NotebookDataset(data), batch_size=100, shuffle=True):
-        loss = torch.nn.functional.cross_entropy(network(log_mel), label)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-
-
 def bench_notebook(data: DigitsDataModule, epoch_s: list[float]) -> Iterator[tuple[str, str]]:
-    notebook_s, ours_s = median_seconds(lambda: notebook_epoch(data)), statistics.median(epoch_s)
+    notebook_s, ours_s = median_seconds(lambda: notebook.train_epoch(data)), statistics.median(epoch_s)
     yield "one epoch the notebook way (load, resample, log-mel for each item; same network)", f"{notebook_s:.1f} s"
     yield "ratio of the epochs", f"{notebook_s / ours_s:.1f}"
-    loader = DataLoader(NotebookDataset(data), batch_size=100, shuffle=True)
+    loader = DataLoader(notebook.NotebookDataset(data), batch_size=100, shuffle=True)
     notebook_batches_s = median_seconds(lambda: list(loader))
     our_batches_s = median_seconds(lambda: list(data.train_dataloader()))
     yield "an epoch's batches alone, the notebook way and ours", f"{notebook_batches_s:.2f} s, {our_batches_s:.3f} s"
@@ -219,7 +186,7 @@ def bench_notebook(data: DigitsDataModule, epoch_s: list[float]) -> Iterator[tup
 
 def bench_neighbour() -> Iterator[tuple[str, str]]:
     """Four epochs in all threads, alone and while another process keeps one core busy, by what a waiting thread does."""
-    policies = {"": "as OpenMP does by default", "PASSIVE": "asleep, as digits train does"}
+    policies = {"": "spin, as OpenMP has it", "PASSIVE": "sleep, as digits train has it"}
     taken: dict[tuple[bool, str], list[float]] = {(busy, policy): [] for busy in (False, True) for policy in policies}
     for (busy, policy), times in [*taken.items()] * REPEATS:
         neighbour = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if busy else None
@@ -228,7 +195,7 @@ def bench_neighbour() -> Iterator[tuple[str, str]]:
             neighbour.kill()
     for policy, waiting in policies.items():
         alone, beside = (statistics.median(taken[busy, policy]) for busy in (False, True))
-        yield f"four epochs, alone and beside a busy process; threads wait {waiting}", f"{alone:.1f} s, {beside:.1f} s"
+        yield f"four epochs, alone and beside a busy process; waiting threads {waiting}", f"{alone:.1f} s, {beside:.1f} s"
 
 
 def train_s(environment: dict[str, str]) -> float:
