@@ -62,7 +62,7 @@ def stream(path: str | Path, content: bytes | None = None) -> tuple[Iterator[Wav
 
 
 def _open(path: Path, content: bytes | None) -> soundfile.SoundFile:
-    with _naming(path, _how_to_convert(path) if content is None else ""):
+    with _naming(path, f"; {how_to_convert(path)}" if content is None else ""):
         if content is None and not path.is_file():
             content = path.read_bytes()  # a pipe, in which libsndfile cannot seek
         elif content is None:
@@ -108,9 +108,10 @@ def _naming(path: str | Path, hint: str = "") -> Iterator[None]:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _how_to_convert(path: Path) -> str:
+def how_to_convert(path: Path) -> str:
+    """A hint for a recording in a format that cannot be read; the copy gets another name."""
     target = path.with_name(f"{path.stem}_pcm.wav" if path.suffix.lower() == ".wav" else f"{path.stem}.wav")
-    return f"; ffmpeg may convert it: ffmpeg -i {shlex.quote(str(path))} {shlex.quote(str(target))}"
+    return f"ffmpeg may convert it: ffmpeg -i {shlex.quote(str(path))} {shlex.quote(str(target))}"
 
 
 def find_files(folder: Path, suffixes: Collection[str] = FILE_SUFFIXES) -> list[Path]:

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import re
-import shlex
 import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -100,8 +99,7 @@ def _left_out(root: Path, read: Collection[Path]) -> str:
     if not paths:
         return ""
     more = f" and {len(paths) - 1} more" if paths[1:] else ""
-    convert = f"ffmpeg -i {shlex.quote(str(paths[0]))} {shlex.quote(str(paths[0].with_suffix('.wav')))}"
-    return f"left out {paths[0].name}{more}, whose format cannot be read; ffmpeg may convert it: {convert}"
+    return f"left out {paths[0].name}{more}, whose format cannot be read; {audio.how_to_convert(paths[0])}"
 
 
 def _clip(path: Path, root: Path, others: bool) -> Clip:
