@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import re
 import runpy
 import sys
 from collections.abc import Callable
@@ -136,5 +137,13 @@ def _explain_grammar(override: str) -> str:
     name, is_setting, value = override.partition("=")
     if not is_setting:
         return f"{override} is not a setting: give settings as NAME=VALUE"
-    quoted = value.strip("'\"").replace("'", "\\'")
-    return f"cannot read {override}: spaces, brackets and other special characters need two pairs of quotes, \"{name}='{quoted}'\""
+    text = quoted(value.strip("'\""))
+    return f'cannot read {override}: spaces, brackets and other special characters need two pairs of quotes, "{name}={text}"'
+
+
+def quoted(text: str) -> str:
+    """A string in Hydra's grammar: backslashes count only before a quote, and before OmegaConf's ``${``."""
+    text = f"./{text}" if text == "???" else text  # OmegaConf's missing value
+    text = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
+    text = re.sub(r"(\\*)'", r"\1\1\\'", text)
+    return "'" + re.sub(r"(\\+)$", r"\1\1", text) + "'"

@@ -1,8 +1,15 @@
-"""Files that are written as a whole or not at all."""
+"""Looking at a path without an error, and writing a file as a whole or not at all."""
 
 import contextlib
 import os
 from pathlib import Path
+
+
+def mode(path: str | Path) -> int:
+    """What :mod:`stat` tells a file, a folder and a device by; 0 for what cannot be looked at, such as a name that is too long."""
+    with contextlib.suppress(OSError):
+        return Path(path).stat().st_mode
+    return 0
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -2,16 +2,15 @@
 
 import contextlib
 import os
-import re
+import stat
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
 from omegaconf import DictConfig
 
-from digits import cli, settings
+from digits import cli, files, settings
 
 if TYPE_CHECKING:
     from digits.live.listener import Heard
@@ -38,7 +37,7 @@ TAKE_A_VALUE = (
 def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # a second thread of torch costs time when words come one by one
     if {"-m", "--multirun"} & set(sys.argv[1:]):
-        sys.exit("digits mic: it listens once: -m and --multirun are for digits train")
+        sys.exit("digits mic: -m and --multirun are only for digits train")
     sys.argv[1:] = with_file_as_setting(sys.argv[1:])
     cli.run(job, "digits mic")
 
@@ -58,23 +57,9 @@ def with_file_as_setting(arguments: list[str]) -> list[str]:
         is_value = index > 0 and arguments[index - 1] in TAKE_A_VALUE
         if is_value or argument.startswith("-"):
             continue
-        if _is_file(argument) or not ("=" in argument or argument.startswith("~")):  # ~NAME is Hydra's, and deletes
-            return [*arguments[:index], f"input={quoted(argument)}", *arguments[index + 1 :]]
+        if stat.S_ISREG(files.mode(argument)) or not ("=" in argument or argument.startswith("~")):  # ~NAME is Hydra's, and deletes
+            return [*arguments[:index], f"input={cli.quoted(argument)}", *arguments[index + 1 :]]
     return arguments
-
-
-def _is_file(name: str) -> bool:
-    with contextlib.suppress(OSError):  # a setting may be too long for a name
-        return Path(name).is_file()
-    return False
-
-
-def quoted(text: str) -> str:
-    """A string in Hydra's grammar: backslashes count only before a quote, and before OmegaConf's ``${``."""
-    text = f"./{text}" if text == "???" else text  # OmegaConf's missing value
-    text = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
-    text = re.sub(r"(\\*)'", r"\1\1\\'", text)
-    return "'" + re.sub(r"(\\+)$", r"\1\1", text) + "'"
 
 
 def hear(cfg: DictConfig) -> None:

@@ -1,11 +1,11 @@
 """Recognise the spoken digits in recordings: ``digits predict FILE...``, or ``python -m digits.predict FILE...``."""
 
 import argparse
-import contextlib
 import csv
 import io
 import json
 import os
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -14,7 +14,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from digits import cli
+from digits import cli, files
 
 if TYPE_CHECKING:
     from digits.audio import Waveform
@@ -130,16 +130,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _recordings(files: list[str]) -> "Iterator[tuple[str, Callable[[], tuple[Iterator[Waveform], int]]]]":
+def _recordings(names: list[str]) -> "Iterator[tuple[str, Callable[[], tuple[Iterator[Waveform], int]]]]":
     """Name of each recording and a function that opens it."""
     from digits import audio
 
-    for file in files:
+    for file in names:
+        mode = files.mode(file)
         if file == STDIN:
             yield "<stdin>", _read_stdin
-        elif not file or _is_device(file):
+        elif not file or stat.S_ISCHR(mode):
             yield file, partial(_no_recording, file)
-        elif _is_folder(file):
+        elif stat.S_ISDIR(mode):
             found = audio.find_files(Path(file), audio.FILE_SUFFIXES + audio.UNREADABLE_SUFFIXES)
             yield from ((str(path), partial(audio.stream, path)) for path in found)
             if not found:
@@ -158,18 +159,6 @@ def _read_stdin() -> "tuple[Iterator[Waveform], int]":
 
 def _no_recording(file: str) -> "tuple[Iterator[Waveform], int]":
     raise ValueError(f"{file}: a device, not a recording" if file else "an empty file name")
-
-
-def _is_device(file: str) -> bool:
-    with contextlib.suppress(OSError):
-        return Path(file).is_char_device()
-    return False
-
-
-def _is_folder(file: str) -> bool:
-    with contextlib.suppress(OSError):  # the attempt to read it will say what is wrong
-        return Path(file).is_dir()
-    return False
 
 
 def _no_recordings(folder: str) -> "tuple[Iterator[Waveform], int]":

@@ -1,9 +1,18 @@
 import errno
+import stat
 from pathlib import Path
 
 import pytest
 
-from digits.files import write_whole
+from digits.files import mode, write_whole
+
+
+def test_what_cannot_be_looked_at_is_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "recording.wav"
+    path.touch()
+    assert stat.S_ISREG(mode(path))
+    assert stat.S_ISDIR(mode(tmp_path))
+    assert mode(tmp_path / "missing") == mode(path / "below a file") == mode("n" * 5000) == 0
 
 
 def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path: Path) -> None:

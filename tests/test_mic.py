@@ -237,7 +237,7 @@ def test_a_prompted_session_says_how_far_it_came(exported_model: Path, tmp_path:
 def test_a_multirun_is_refused(command: Callable[..., Outcome]) -> None:
     done = command("mic", "-m", "block_ms=1,2")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "digits mic: it listens once: -m and --multirun are for digits train\n"
+    assert done.stderr == "digits mic: -m and --multirun are only for digits train\n"
 
 
 def test_a_recording_that_is_not_complete_ends_with_status_1_after_all_was_heard(
