@@ -7,7 +7,7 @@ import tarfile
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -101,7 +101,7 @@ def folder(tmp_path: Path) -> Path:
 def archive_of(clips: Path, url: str) -> Archive:
     blank = Archive("words 1.0", url, "recordings", 10_000_000, "", "use your own", is_executable=lambda name: "_theo_" in name)
     blobs = {path.name: git_blob(path.read_bytes()) for path in clips.iterdir()}
-    return Archive(blank.label, url, "recordings", blank.max_bytes, blank.tree_hash(blobs), blank.ways_out, blank.is_executable)
+    return replace(blank, tree=blank.tree_hash(blobs))
 
 
 @pytest.fixture
@@ -220,6 +220,15 @@ def test_a_bad_download_leaves_no_folder(clips: Path, folder: Path, server: Serv
         download(archive_of(clips, f"{server.url}/{name}"), folder)
     left = {".words.part"} if name == "short" else set()  # the next attempt continues it
     assert {path.name for path in folder.parent.iterdir()} - {".words.lock"} == left
+
+
+@pytest.mark.usefixtures("no_waiting")
+def test_a_server_that_sends_more_than_the_archive_has_fills_no_disk(clips: Path, folder: Path, server: Server) -> None:
+    pack(clips, server.root / "words.tar.gz")
+    archive = replace(archive_of(clips, f"{server.url}/words.tar.gz"), max_bytes=1000)
+    with pytest.raises(UnreachableError, match="the server sends more than 1,000 bytes"):
+        download(archive, folder)
+    assert sum(path.stat().st_size for path in folder.parent.iterdir()) <= 1000
 
 
 def test_a_server_that_never_answers_ends_in_time(clips: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
