@@ -7,7 +7,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-# Files that a program opens would take the places of closed outputs, and receive what is printed.
+# If an output is closed, the next file that the program opens would take its number, and receive what is printed.
 if sys.stderr is None:
     sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - as long as the process
 if sys.stdout is None:

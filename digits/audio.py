@@ -22,7 +22,7 @@ SAMPLE_RATE = 48_000  # Hz; what microphones and browsers deliver
 MIN_RATE_HZ, MAX_RATE_HZ = 4000, 768_000  # no speech below this range, no sound card above it
 MIN_PEAK = 1e-6  # of full scale, -120 dB: no microphone is that quiet
 MIN_DURATION_S = 0.02  # anything shorter cannot hold a word, nor a frame of digits.word_window
-BLOCK_S = 4.0  # in which files are read
+BLOCK_S = 4.0  # files are read piece by piece
 
 FILE_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 UNREADABLE_SUFFIXES = (".3gp", ".aac", ".amr", ".m4a", ".mka", ".mp4", ".webm", ".wma")  # libsndfile cannot read these

@@ -87,14 +87,14 @@ def run(job: Callable[[], object], program: str) -> None:
 
 
 def is_of_output(error: OSError) -> bool:
-    """Whether stdout cannot be written: nobody reads it any more, or what it goes to is full."""
+    """Whether the error says that stdout cannot be written: its reader has gone, or the disk it goes to is full."""
     return isinstance(error, BrokenPipeError) or (error.errno == errno.ENOSPC and error.filename is None)
 
 
 def give_up_output(error: OSError, program: str) -> int:
-    """Discard what is still to be written, since Python would try once more when it ends, and complain.
+    """Say what is wrong, unless the reader has gone, and return the exit status.
 
-    Says what is wrong, unless nobody reads the output any more; returns the exit status.
+    What is still to be written is discarded; otherwise Python would try once more at its end, and complain.
     """
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if isinstance(error, BrokenPipeError):

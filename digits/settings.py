@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of values: ``must`` completes "NAME must ...", ``allows`` says whether a value is one of them."""
+    """What a setting may be: ``must`` completes the sentence "NAME must ...", ``allows`` tests a value."""
 
     must: str
     allows: Callable[[Any], bool]
 
 
 def whole(lowest: int, highest: int | None = None) -> Kind:
-    """Whole numbers in a range; 1.0 is none."""
+    """Whole numbers in a range; 1.0 does not count as one."""
     must = f"be a whole number, {lowest} or more" if highest is None else f"be a whole number from {lowest} to {highest}"
     return Kind(must, lambda value: _is_number(value, int) and lowest <= value and (highest is None or value <= highest))
 

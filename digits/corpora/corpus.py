@@ -148,7 +148,7 @@ def divide(clips: Sequence[Clip], split: str, fold: int = 0, test_speakers: Coll
         test=[i for i in range(len(clips)) if tested[i]],
     )
     if split == "speaker" and all(tested):
-        raise ValueError(f"data.test_speakers={list(test_speakers)} are all the speakers there are, which leaves none to train on")
+        raise ValueError(f"data.test_speakers={list(test_speakers)} names every speaker, which leaves none to train on")
     for part, indices in vars(parts).items():
         if not indices:
             raise ValueError(

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from digits.live import capture_process
 
-if TYPE_CHECKING:  # listing devices needs no library for sound files
+if TYPE_CHECKING:  # the process that lists the devices anew starts sooner without
     from digits.audio import Waveform
 
 FIRST_BLOCK_S = 5.0  # a sound server can take seconds to start a stream
 NEXT_BLOCK_S = 2.0
-SLICE_S = 0.1  # in which these are waited for, see Microphone._read
+SLICE_S = 0.1  # of waiting, see Microphone._read
 RETRY_S = 1.0
 RECEIVED = 100  # blocks at most in this process; the others wait in the capture process, which counts those it loses
 INSTALL = (

@@ -1,4 +1,4 @@
-"""Records a corpus by asking for one digit after the other."""
+"""Records a corpus by asking for one digit after another."""
 
 import random
 from collections.abc import Callable
@@ -12,8 +12,9 @@ from digits.live.segmenter import TOO_LONG, TOO_SHORT, Word
 class Prompt:
     """Asks for the ten digits in random order, several times, and saves each answer as what was asked for.
 
-    What the recogniser makes of it does not matter, unless it cannot be one word: then the same digit is asked for again. It takes
-    the place of a :class:`~digits.live.recorder.Recorder` in a :class:`~digits.live.listener.Listener`.
+    What the recogniser takes an answer for does not matter. If the sound is too short or too long for one word, the same digit is
+    asked for again. A :class:`~digits.live.listener.Listener` takes a prompt where it takes a
+    :class:`~digits.live.recorder.Recorder`.
 
     Args:
         recorder: saves the answers.
@@ -29,7 +30,7 @@ class Prompt:
 
     @property
     def done(self) -> bool:
-        """Whether there is nothing left to ask for, or nothing can be saved any more."""
+        """Whether every answer has been saved, or none can be saved any more."""
         return self.recorder.broken or self.n_saved == self.n_words
 
     def ask(self) -> None:

@@ -14,7 +14,7 @@ class Recorder:
     """Saves accepted digits as ``FOLDER/{digit}_{speaker}_{n}.wav``, a corpus for ``data=folder``, and rejected sounds as
     ``FOLDER_rejected/none_{speaker}_{n}.wav``.
 
-    If a recording cannot be saved, this is said once, and no more are saved.
+    If a recording cannot be saved, the user is told once, and recording stops.
 
     Args:
         folder: for the digits.

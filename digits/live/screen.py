@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.text import Text
 
-MAX_WIDTH, FRAME = 80, 4  # of the live view, and of what surrounds its content
+MAX_WIDTH, FRAME = 80, 4  # columns: of the live view, and of the border and padding within it
 METER_WIDTH, METER_RANGE_DB = 48, 80.0
 LEGEND = "  │ floor ┃ word"
 BAR_WIDTH, BETWEEN_DIGITS = 6, 4
 WORDS_SHOWN, REJECTED_SHOWN = 7, 3
 REFRESH_HZ = 10
 MESSAGE_S = 10.0  # how long a message stays
-MESSAGE_LENGTH, MESSAGES = 200, 5  # there is room for so many characters, and so many messages wait for it
+MESSAGE_LENGTH, MESSAGES = 200, 5  # characters that the view has room for, and messages that are kept for it
 LOST_S = 1.0  # between two warnings of lost sound
 GLYPHS = {  # five rows of three cells, each two characters wide
     0: "███ █ █ █ █ █ █ ███",
@@ -62,7 +62,7 @@ class Lines:
         """Plain lines show no level, but say when sound is lost."""
         if overruns > self._lost and time.monotonic() >= self._lost_said + LOST_S:
             self._lost, self._lost_said = overruns, time.monotonic()
-            self.say(f"warning: {overruns} blocks of sound were lost so far: what was said meanwhile was not heard")
+            self.say(f"warning: {overruns} blocks of sound have been lost so far; what was said in them was not heard")
 
     def only_zeros(self) -> None:
         self.say(
@@ -96,7 +96,7 @@ class JsonLines(Lines):
 @dataclass
 class _Message:
     text: str
-    until: float = math.inf  # by time.monotonic(); its time begins when it is first shown
+    until: float = math.inf  # on the clock of time.monotonic(); set when it is first shown
 
 
 class LiveView(Lines):
@@ -159,7 +159,7 @@ class LiveView(Lines):
         return with_help if len(with_help) <= width else counts
 
     def _message_lines(self, width: int) -> list[str]:
-        """The latest messages that there is room for; the others are shown when these have had their time."""
+        """As many of the latest messages as fit; older ones follow when these have expired."""
         now, room = time.monotonic(), math.ceil(MESSAGE_LENGTH / width)
         lines: list[str] = []
         for message in [message for message in list(self._messages) if now < message.until][::-1]:

@@ -53,7 +53,7 @@ def load(path: str | Path) -> Model:
         probe = numpy.random.default_rng(0).uniform(-1, 1, (2, length)).astype(numpy.float32)
         check_probabilities(model(probe), 2)
     except Exception as error:  # whatever its graph or its settings do
-        raise ValueError(f"{path}: its answer to a test sound cannot be used: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{path}: its answer to a test signal cannot be used: {' '.join(str(error).split())}") from error
     return model
 
 

@@ -95,7 +95,7 @@ def write_graph(trained: Trained, origin: str, git_commit: str | None) -> bytes:
 
 
 def _forget_source(graph: Any) -> None:
-    """Remove what the exporter notes about the code behind each node: paths of this machine among it."""
+    """Remove what the exporter notes about the code behind each node, which includes paths of this machine."""
     for part in (graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
         del part.metadata_props[:]
         part.doc_string = ""

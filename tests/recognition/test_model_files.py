@@ -106,7 +106,7 @@ def test_a_model_is_asked_once_before_it_is_used(tmp_path: Path, answer: numpy.n
     if message is None:
         assert model_files.load(path).threshold == 0.5
         return
-    with pytest.raises(ValueError, match=rf"model\.onnx: its answer to a test sound cannot be used: .*{message}"):
+    with pytest.raises(ValueError, match=rf"model\.onnx: its answer to a test signal cannot be used: .*{message}"):
         model_files.load(path)
 
 
