@@ -2,8 +2,8 @@
 
 import os
 
-# Threads that wait for work should sleep instead of spinning: that saves a third of the time beside a busy process, and costs a
-# sixth on an idle machine (experiments/bench). OpenMP reads this when torch loads it, so it comes before all other imports.
+# Threads that wait for work should sleep instead of spinning: that saves more time beside a busy process than it costs
+# on an idle machine (experiments/bench). OpenMP reads this when torch loads it, so it comes before all other imports.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import contextlib
