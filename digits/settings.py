@@ -1,6 +1,7 @@
 """What the settings of ``digits train``, ``mic`` and ``export`` may be, checked before anything is made or loaded.
 
-:data:`TRAIN`, :data:`MIC` and :data:`EXPORT` list them by name. The constructors keep checks of their own, for use as a library.
+:data:`TRAIN`, :data:`MIC` and :data:`EXPORT` list them by name, and :data:`MODEL` those that a model file brings along. The
+constructors keep checks of their own, for use as a library.
 """
 
 import math
@@ -117,6 +118,7 @@ TRAIN = {
     "augment.freq_mask_param": whole(0),
     "augment.n_masks": whole(0),
     "augment.equalizer_db": number(0),
+    "conditions": GROUP,
     "data.source": TEXT,
     "data.root": optional(FOLDER),
     "data.split": one_of(*SPLITS),
@@ -127,6 +129,7 @@ TRAIN = {
     "data.train_sets": GROUP,
     "data.train_sets.*": GROUP,
     "data.train_sets.*.copies": whole(0),
+    "data.train_sets.*.source": optional(TEXT),
     "data.train_sets.*.effects_rate_hz": optional(RATE),
     "data.front_end.sample_rate": RATE,
     "data.front_end.window_s": number(0.1, 10),
@@ -155,6 +158,8 @@ MIC = {
         lambda value: value is None or _is_text(value) or (_is_number(value, int) and value >= 0),
     ),
     "input": optional(TEXT, "be the name of a file, which can also stand alone: digits mic FILE"),
+    "threshold": optional(number(0, 1), "be a number from 0 to 1"),
+    "output": one_of("text", "jsonl"),
     "block_ms": Kind("be a number above 0, at most 1000", lambda value: _is_number(value, int | float) and 0 < value <= 1000),
     "seconds": optional(number(0), "be a number, 0 or more"),
     "live": Kind("be true, false or auto", lambda value: isinstance(value, bool) or value == "auto"),
@@ -168,6 +173,7 @@ MIC = {
         f"be a number from 0 to {MAX_SEGMENTER}", lambda value: _is_number(value, int | float) and 0 <= value <= MAX_SEGMENTER
     ),
 }
+MODEL = {name: kind for name, kind in TRAIN.items() if name.startswith(("model.", "data.front_end."))}
 EXPORT = {
     "ckpt_path": PATH,
     "out": Kind("be a file name that ends in .onnx, in a folder that exists", _can_be_written),
@@ -184,13 +190,16 @@ def check(cfg: "DictConfig", table: Mapping[str, Kind] = TRAIN) -> None:
     """
     from omegaconf import OmegaConf
 
-    settings: Any = OmegaConf.to_container(cfg, resolve=True)
+    check_values(OmegaConf.to_container(cfg, resolve=True), table)
+
+
+def check_values(settings: Any, table: Mapping[str, Kind]) -> None:
+    """As :func:`check`, for nested dictionaries."""
     for pattern, kind in table.items():
         for name, value in _find(settings, pattern.split(".")):
             _require(kind.allows(value), name, kind.must, value)
-    if table is TRAIN:
-        _check_names(settings)
-        _check_together(dict(pair for pattern in table for pair in _find(settings, pattern.split("."))))
+    _check_names(settings, table)
+    _check_together(dict(pair for pattern in table for pair in _find(settings, pattern.split("."))))
 
 
 def _find(settings: Any, steps: list[str], before: str = "") -> Iterator[tuple[str, Any]]:
@@ -214,8 +223,11 @@ def _show(value: Any) -> str:
     return "nothing" if value in ("", "???") else str(value)  # ??? is OmegaConf's mark for what must be given
 
 
-def _check_names(settings: dict[str, Any]) -> None:
+def _check_names(settings: dict[str, Any], table: Mapping[str, Kind]) -> None:
     """No other names in the groups whose settings are all known: their constructors would not say where a wrong one comes from."""
+    for name in settings:
+        if name not in {pattern.partition(".")[0] for pattern in table}:
+            raise ValueError(f"there is no setting {name}")
     groups = {name for pattern in TRAIN for name in (pattern, pattern.rpartition(".")[0])}
     for group in CLOSED:
         for _, content in _find(settings, group.split(".")):
@@ -227,10 +239,11 @@ def _check_names(settings: dict[str, Any]) -> None:
 def _check_together(given: dict[str, Any]) -> None:
     """Settings that limit each other; where one of them is left to its default, the constructors check."""
     for part, purpose in (("train", "learn from"), ("val", "choose the best epoch by")):
-        if given["fit"] and given.get(f"trainer.limit_{part}_batches") == 0:
+        if given.get("fit") and given.get(f"trainer.limit_{part}_batches") == 0:
             raise ValueError(
                 f"trainer.limit_{part}_batches=0 leaves nothing to {purpose}: give a number of batches, or a fraction above 0.0"
             )
+    _check_corpora(given)
     if given.get("model.name") and (channels := given.get("model.channels")) is not None:
         n_channels = N_CHANNELS[given["model.name"]]
         _require(len(channels) == n_channels, "model.channels", f"hold {n_channels} numbers for {given['model.name']}", channels)
@@ -245,6 +258,16 @@ def _check_together(given: dict[str, Any]) -> None:
     _require(f_min < front_end["f_max"], f"{LOG_MEL}.f_min", f"be below f_max, {front_end['f_max']}", f_min)
     bands = given.get("model.n_mels", n_mels)
     _require(bands == n_mels, "model.n_mels", f"be {LOG_MEL}.n_mels, {n_mels}", bands)
+
+
+def _check_corpora(given: dict[str, Any]) -> None:
+    if root := given.get("data.root"):
+        _require(Path(str(root)).expanduser().is_dir(), "data.root", "be a folder that exists", root)
+    for name, value in given.items():
+        if name.endswith(".source") and value is not None:
+            from digits.corpora import catalog  # here, because recognising needs none
+
+            _require(value in catalog.CORPORA, name, f"be one of {', '.join(catalog.CORPORA)}", value)
 
 
 def _limits(front_end: dict[str, Any]) -> Iterator[tuple[str, float, str]]:

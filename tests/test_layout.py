@@ -11,9 +11,9 @@ PACKAGE = Path(__file__).parent.parent / "digits"
 FLOORS = (  # each part of the package imports only from its own floor or from those above it in this list
     {"_torchaudio", "audio", "cli", "files", "word_window"},
     {"features", "corpora", "effects"},
-    {"networks"},
+    {"networks", "settings"},
     {"recognition"},
-    {"training", "live", "settings"},
+    {"training", "live"},
     {"train", "mic", "predict", "export", "calibrate", "__main__"},
 )
 NEEDS_NOTHING_OF = {  # parts of one floor that stay apart

@@ -79,7 +79,7 @@ WRONG = {
     "augment.freq_mask_param": ["41", "-1"],
     "augment.n_masks": ["2.5", "-1"],
     "augment.equalizer_db": ["-1", "nan"],
-    "data.root": ["2024", "true"],
+    "data.root": ["2024", "true", "/nowhere/at/all"],
     "data.split": ["random", "0"],
     "data.fold": ["10", "-1", "0.5"],
     "data.test_speakers": ["george", "[1]"],
@@ -189,7 +189,26 @@ def test_every_setting_of_the_table_is_in_the_config(name: str) -> None:
     cfg = compose_config("name=x", "run_dir=x", "model=resnet") if name == "train" else compose_config(name="export")
     for pattern in settings.TRAIN if name == "train" else settings.EXPORT:
         setting = pattern.replace("*", "clean")
-        assert setting.endswith("effects_rate_hz") or setting == "out" or OmegaConf.select(cfg, setting, default="none") != "none"
+        assert (
+            setting.endswith(("effects_rate_hz", "clean.source"))
+            or setting == "out"
+            or OmegaConf.select(cfg, setting, default="none") != "none"
+        )
+
+
+@pytest.mark.parametrize("name", ["train", "mic", "export"])
+def test_a_setting_that_no_command_has_cannot_be_added(name: str) -> None:
+    needed = {"train": ["name=x", "run_dir=x"], "mic": [], "export": ["out=x.onnx"]}[name]
+    tables = {"train": settings.TRAIN, "mic": settings.MIC, "export": settings.EXPORT}
+    settings.check(compose_config(*needed, name=name), tables[name])
+    with pytest.raises(ValueError, match=r"^there is no setting loudness$"):
+        settings.check(compose_config(*needed, "+loudness=3", name=name), tables[name])
+
+
+@pytest.mark.parametrize("name", ["data.source", "+data.train_sets.clean.source"])
+def test_an_unknown_corpus_is_named_before_anything_is_loaded(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"^{re.escape(name.lstrip('+'))} must be one of fsdd, folder, .*, got songs$"):
+        check(f"{name}=songs")
 
 
 def test_it_loads_neither_torch_nor_hydra() -> None:

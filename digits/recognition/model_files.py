@@ -4,19 +4,25 @@ An ``.onnx`` file, which ``digits export`` writes, runs with onnxruntime. The ot
 :mod:`digits.recognition.torch_models`.
 """
 
+import hashlib
 import json
+import threading
 from pathlib import Path
 from typing import Protocol
 
 import numpy
 from numpy.typing import NDArray
 
+from digits import settings
 from digits.corpora.corpus import N_DIGITS
 from digits.word_window import WordWindow
 
 TOLERANCE = 1e-3  # of probabilities
 PRETRAINED = "pretrained"  # the name of the model that comes with the package
 PRETRAINED_PATH = Path(__file__).parent.parent / "pretrained" / "live.onnx"
+MAX_BYTES = 100_000_000  # of a file; ours have two million
+ANSWER_S = 10.0  # a test signal takes a few milliseconds
+SEAL = b"\x72\x4a\x0a\x06sha256\x12\x40"  # how protobuf begins a metadata entry "sha256" of 64 characters
 NEEDS_TORCH = "this model needs torch: pip install '.[train]'; ckpt_path=pretrained and .onnx files do not"
 
 
@@ -49,17 +55,24 @@ def load(path: str | Path) -> Model:
     """
     model = _load(PRETRAINED_PATH if str(path) == PRETRAINED else Path(path))
     length = model.window.length
+    too_late = threading.Timer(ANSWER_S, getattr(model, "stop", lambda: None))
+    too_late.daemon = True
+    too_late.start()
     try:
         sweep = numpy.sin(numpy.arange(2 * length) ** 1.3)  # noise would cost the import of numpy.random, 8 ms at each start
         check_probabilities(model(sweep.reshape(2, length).astype(numpy.float32)), 2)
     except Exception as error:  # whatever its graph or its settings do
         raise ValueError(f"{path}: its answer to a test signal cannot be used: {' '.join(str(error).split())}") from error
+    finally:
+        too_late.cancel()
     return model
 
 
 def _load(path: Path) -> Model:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such model; {PRETRAINED} is the one that comes with the package")
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"{path}: not a model of this project: it has more than {MAX_BYTES:,} bytes")
     if path.suffix == ".onnx":
         return OnnxModel(path)
     try:
@@ -83,6 +96,17 @@ def check_probabilities(probabilities: NDArray[numpy.float32], n_windows: int) -
         raise ValueError("its numbers are not probabilities")
 
 
+def seal(content: bytes) -> bytes:
+    """Append a model's SHA-256 as one more entry of its metadata (protobuf takes fields in any order), so that damage shows."""
+    return content + SEAL + hashlib.sha256(content).hexdigest().encode()
+
+
+def _check_seal(content: bytes) -> None:
+    end = len(content) - len(SEAL) - 64
+    if content != seal(content[: max(0, end)]):
+        raise ValueError("its checksum is missing or wrong")
+
+
 class OnnxModel:
     """A file of ``digits export``, run by onnxruntime on one thread.
 
@@ -94,21 +118,30 @@ class OnnxModel:
     """
 
     def __init__(self, model: str | Path | bytes) -> None:
+        content = model if isinstance(model, bytes) else Path(model).read_bytes()
         try:
             import onnxruntime
         except ImportError as error:
             raise ValueError("an .onnx model needs onnxruntime: pip install '.[live]'") from error
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
+        self._run_options = onnxruntime.RunOptions()
         try:
-            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            _check_seal(content)
+            self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
             metadata = self._session.get_modelmeta().custom_metadata_map
             front_end, calibration = json.loads(metadata["front_end"]), json.loads(metadata["calibration"])
+            settings.check_values({"data": {"front_end": front_end}}, settings.MODEL)
             self.threshold = float(calibration["threshold"])
             self.window = WordWindow(**{name: front_end[name] for name in ("sample_rate", "window_s", "trim")})
         except Exception as error:  # onnxruntime has a class of its own for each fault
             name = "the content" if isinstance(model, bytes) else model
-            raise ValueError(f"{name}: not a model that digits export wrote, or damaged") from error
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{name}: not a model that digits export wrote, or damaged ({reason})") from error
+
+    def stop(self) -> None:
+        """End whatever the model is computing, and refuse to compute again."""
+        self._run_options.terminate = True
 
     def __call__(self, windows: NDArray[numpy.float32]) -> NDArray[numpy.float32]:
-        return self._session.run(None, {"waveform": windows})[0]
+        return self._session.run(None, {"waveform": windows}, self._run_options)[0]

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from digits.audio import Waveform
 from digits.corpora.corpus import N_DIGITS
-from digits.recognition.model_files import OnnxModel
+from digits.recognition.model_files import OnnxModel, seal
 from digits.recognition.recognizer import Recognizer
 from digits.recognition.torch_models import Trained
 
@@ -91,7 +91,7 @@ def write_graph(trained: Trained, origin: str, git_commit: str | None) -> bytes:
     }
     _forget_source(exported.graph)
     onnx.helper.set_model_props(exported, {name: json.dumps(value) for name, value in metadata.items()})
-    return exported.SerializeToString()
+    return seal(exported.SerializeToString())
 
 
 def _forget_source(graph: Any) -> None:

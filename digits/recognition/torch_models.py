@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from digits import networks
+from digits import networks, settings
 from digits.features import FrontEnd
 from digits.files import write_whole
 from digits.recognition import calibration
@@ -27,6 +27,7 @@ from digits.word_window import WordWindow
 PLAIN_PRETRAINED_PATH = Path(__file__).parent.parent / "pretrained" / "live.npz"
 FORMAT = 1
 FACTS = ("experiment", "corpus", "seed")  # what a checkpoint says about its training
+DAMAGED = (ValueError, KeyError, TypeError, AttributeError, RuntimeError, EOFError)  # what content of a wrong kind leads to
 PARTS = {"state_dict": (), "hyper_parameters": ("network",), "datamodule_hyper_parameters": ("front_end", "source")}
 
 
@@ -77,6 +78,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint")
     try:
+        _check_archive(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch asks for a bug report when it refuses a pickle
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
@@ -93,6 +95,36 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return checkpoint
 
 
+def _check_archive(path: Path) -> None:
+    """Check the checksums in a zip archive, as which torch and numpy write, before anything in it is believed.
+
+    Raises:
+        ValueError: something in it is damaged or compressed, which could unpack to any size.
+    """
+    with zipfile.ZipFile(path) as archive:
+        if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
+            raise ValueError("it is compressed, as no model of this project is")
+        if damaged := archive.testzip():
+            raise ValueError(f"{damaged} in it is damaged")
+
+
+def _network(arguments: dict[str, Any], weights: dict[str, Tensor]) -> nn.Module:
+    """A network with these weights, in eval mode, if they fit; only then does it take memory.
+
+    Raises:
+        ValueError: settings out of range, or weights that do not fit them.
+    """
+    settings.check_values({"model": arguments}, settings.MODEL)
+    with torch.device("meta"):
+        shapes = {name: value.shape for name, value in networks.build(**arguments).state_dict().items()}
+    counters = {name for name in shapes if name.endswith("num_batches_tracked")}  # a plain archive does without
+    if {name: value.shape for name, value in weights.items()} | {n: shapes[n] for n in counters} != shapes:
+        raise ValueError(f"weights that do not fit {arguments['name']}")
+    network = networks.build(**arguments)
+    network.load_state_dict(weights, strict=False)
+    return network.eval()
+
+
 def restore_checkpoint(path: str | Path) -> Trained:
     """The model in a checkpoint of ``digits train``.
 
@@ -101,15 +133,19 @@ def restore_checkpoint(path: str | Path) -> Trained:
     """
     checkpoint = read_checkpoint(path)
     try:
-        network = networks.build(**checkpoint["hyper_parameters"]["network"])
         prefix = "network."
         weights = {name.removeprefix(prefix): value for name, value in checkpoint["state_dict"].items() if name.startswith(prefix)}
-        network.load_state_dict(weights)
-        front_end = FrontEnd(**(checkpoint["datamodule_hyper_parameters"]["front_end"] or {}))
-        return Trained(network.eval(), front_end, Calibration(**checkpoint.get("calibration", {})))
-    except (KeyError, TypeError, RuntimeError, ValueError) as error:
+        network = _network(checkpoint["hyper_parameters"]["network"], weights)
+        front_end = _front_end(checkpoint["datamodule_hyper_parameters"]["front_end"] or {})
+        return Trained(network, front_end, Calibration(**checkpoint.get("calibration", {})))
+    except DAMAGED as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{path}: its settings and weights do not fit this version of digits ({reason})") from error
+
+
+def _front_end(arguments: dict[str, Any]) -> FrontEnd:
+    settings.check_values({"data": {"front_end": arguments}}, settings.MODEL)
+    return FrontEnd(**arguments)
 
 
 def store_calibration(ckpt_path: str | Path, calibrated: Calibration) -> None:
@@ -134,19 +170,15 @@ def read_plain(path: str | Path) -> Trained:
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path}: not a model that digits calibrate wrote, or damaged")
     try:
+        _check_archive(path)
         with numpy.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-        settings: dict[str, Any] = json.loads(str(arrays.pop("settings")))
-        if settings["format"] != FORMAT:
-            raise ValueError(f"format {settings['format']}, this version of digits reads {FORMAT}")
-        network = networks.build(**settings["network"])
-        missing, unexpected = network.load_state_dict(
-            {name: torch.from_numpy(array) for name, array in arrays.items()}, strict=False
-        )
-        if unexpected or any("num_batches" not in name for name in missing):
-            raise ValueError(f"weights that do not fit {settings['network']['name']}")
-        return Trained(network.eval(), FrontEnd(**settings["front_end"]), Calibration(**settings["calibration"]))
-    except (ValueError, KeyError, TypeError, RuntimeError, EOFError, OSError, zipfile.BadZipFile) as error:
+        about: dict[str, Any] = json.loads(str(arrays.pop("settings")))
+        if about["format"] != FORMAT:
+            raise ValueError(f"format {about['format']}, this version of digits reads {FORMAT}")
+        network = _network(about["network"], {name: torch.from_numpy(array) for name, array in arrays.items()})
+        return Trained(network, _front_end(about["front_end"]), Calibration(**about["calibration"]))
+    except (*DAMAGED, OSError, zipfile.BadZipFile, MemoryError) as error:
         raise ValueError(f"{path}: not a model that digits calibrate wrote, or damaged ({str(error).splitlines()[0]})") from error
 
 
@@ -159,7 +191,7 @@ def write_plain(path: str | Path, ckpt_path: str | Path, calibrated: Calibration
     if Path(path).suffix != ".npz":
         raise ValueError(f"{path}: the file's name must end in .npz")
     checkpoint = read_checkpoint(ckpt_path)
-    settings = {
+    about = {
         "format": FORMAT,
         "network": checkpoint["hyper_parameters"]["network"],
         "front_end": checkpoint["datamodule_hyper_parameters"]["front_end"],
@@ -168,4 +200,4 @@ def write_plain(path: str | Path, ckpt_path: str | Path, calibrated: Calibration
     }
     weights = restore_checkpoint(ckpt_path).network.state_dict()
     arrays = {name: value.numpy() for name, value in weights.items() if "num_batches" not in name}
-    numpy.savez(path, settings=numpy.array(json.dumps(settings)), **arrays)
+    numpy.savez(path, settings=numpy.array(json.dumps(about)), **arrays)

@@ -18,6 +18,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantType, quant_pre
 from digits import audio
 from digits.corpora import fsdd
 from digits.corpora.corpus import Clip, read_folder
+from digits.recognition.model_files import seal
 from digits.recognition.recognizer import Recognizer
 from experiments import tables
 
@@ -47,8 +48,8 @@ def quantize(model: Path, clips: Sequence[Clip], out: Path) -> None:
     )
     small = onnx.load(out)
     del small.metadata_props[:]  # the quantiser's own
-    small.metadata_props.extend(onnx.load(model).metadata_props)
-    onnx.save(small, out)
+    small.metadata_props.extend(entry for entry in onnx.load(model).metadata_props if entry.key != "sha256")
+    out.write_bytes(seal(small.SerializeToString()))
 
 
 def measure(recognizer: Recognizer, clips: Sequence[Clip]) -> tuple[list[int], numpy.ndarray, float]:

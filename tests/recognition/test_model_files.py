@@ -3,6 +3,8 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+import zipfile
 from pathlib import Path
 
 import numpy
@@ -81,13 +83,17 @@ def constant_model(path: Path, answer: numpy.ndarray) -> Path:
     ]
     sound = onnx.helper.make_tensor_value_info("waveform", onnx.TensorProto.FLOAT, ["batch", window.length])
     out = onnx.helper.make_tensor_value_info("probabilities", onnx.TensorProto.FLOAT, ["batch", len(answer)])
-    opset = [onnx.helper.make_opsetid("", 18)]
     graph = onnx.helper.make_graph(nodes, "constant", [sound], [out], [weights, bias])
-    model = onnx.helper.make_model(graph, opset_imports=opset, ir_version=10)
-    front_end = {"sample_rate": window.sample_rate, "window_s": window.window_s, "trim": {}}
+    return save(graph, path)
+
+
+def save(graph: onnx.GraphProto, path: Path, **front_end: object) -> Path:
+    """A graph as a file that calls itself one of ours."""
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
+    front_end = {"sample_rate": 48_000, "window_s": 1.0, "trim": {}} | front_end
     metadata = {"front_end": json.dumps(front_end), "calibration": json.dumps({"threshold": 0.5})}
     onnx.helper.set_model_props(model, metadata)
-    onnx.save(model, path)
+    path.write_bytes(model_files.seal(model.SerializeToString()))
     return path
 
 
@@ -108,6 +114,93 @@ def test_a_model_is_asked_once_before_it_is_used(tmp_path: Path, answer: numpy.n
         return
     with pytest.raises(ValueError, match=rf"model\.onnx: its answer to a test signal cannot be used: .*{message}"):
         model_files.load(path)
+
+
+@pytest.mark.parametrize("kind", ["ckpt", "npz", "onnx"])
+def test_a_single_flipped_bit_anywhere_is_noticed(
+    tiny_checkpoint: Path, plain_model: Path, exported_model: Path, tmp_path: Path, kind: str
+) -> None:
+    content = {"ckpt": tiny_checkpoint, "npz": plain_model, "onnx": exported_model}[kind].read_bytes()
+    path, sound = tmp_path / f"flipped.{kind}", (spoken(3, 0, 0), 8000)
+    path.write_bytes(content)
+    before = Recognizer.load(path)(*sound)
+    for place in numpy.random.default_rng(0).integers(len(content), size=12):
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << (place % 8)
+        path.write_bytes(flipped)
+        try:
+            assert Recognizer.load(path)(*sound) == before  # the padding of a zip archive means nothing
+        except ValueError as error:
+            assert str(error).startswith(f"{path}: ")
+
+
+def test_an_endless_loop_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bool_, float_, int_ = onnx.TensorProto.BOOL, onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
+    info, node = onnx.helper.make_tensor_value_info, onnx.helper.make_node
+    body = onnx.helper.make_graph(
+        [node("Identity", ["go_on"], ["goes_on"]), node("Identity", ["before"], ["after"])],
+        "body",
+        [info("count", int_, []), info("go_on", bool_, []), info("before", float_, None)],
+        [info("goes_on", bool_, []), info("after", float_, None)],
+    )
+    count = onnx.helper.make_tensor("most", int_, [], [2**62])
+    yes = onnx.helper.make_tensor("yes", bool_, [], [True])
+    loop = node("Loop", ["most", "yes", "waveform"], ["probabilities"], body=body)
+    sound, out = info("waveform", float_, ["batch", 48_000]), info("probabilities", float_, None)
+    path = save(onnx.helper.make_graph([loop], "endless", [sound], [out], [count, yes]), tmp_path / "endless.onnx")
+    monkeypatch.setattr(model_files, "ANSWER_S", 0.2)
+    started = time.monotonic()
+    with pytest.raises(ValueError, match=r"endless\.onnx: its answer to a test signal cannot be used: .*terminate"):
+        model_files.load(path)
+    assert time.monotonic() - started < 30
+
+
+@pytest.mark.parametrize(
+    ("front_end", "message"),
+    [
+        ({"window_s": 1e9}, r"data\.front_end\.window_s must lie in \[0\.1, 10\]"),
+        ({"sample_rate": 2**40}, r"data\.front_end\.sample_rate must be a whole number"),
+        ({"trim": 5}, r"data\.front_end\.trim must be a group of settings"),
+        ({"exec": "rm"}, r"there is no setting data\.front_end\.exec"),
+    ],
+)
+def test_absurd_settings_of_a_foreign_file_are_refused(tmp_path: Path, front_end: dict, message: str) -> None:
+    graph = onnx.load_from_string(constant_model(tmp_path / "model.onnx", numpy.full(10, 0.1)).read_bytes()).graph
+    with pytest.raises(ValueError, match=rf"absurd\.onnx: not a model that digits export wrote, or damaged \({message}"):
+        model_files.load(save(graph, tmp_path / "absurd.onnx", **front_end))
+
+
+@pytest.mark.parametrize("kind", ["ckpt", "npz"])
+def test_an_archive_that_unpacks_to_any_size_is_refused(
+    tiny_checkpoint: Path, plain_model: Path, tmp_path: Path, kind: str
+) -> None:
+    path = tmp_path / f"bomb.{kind}"
+    with (
+        zipfile.ZipFile({"ckpt": tiny_checkpoint, "npz": plain_model}[kind]) as before,
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as bomb,
+    ):
+        for member in before.namelist():
+            bomb.writestr(member, before.read(member) if kind == "ckpt" else bytes(10**6))
+        bomb.writestr("zeros.npy", bytes(10**8))
+    with pytest.raises(ValueError, match=rf"bomb\.{kind}: "):
+        model_files.load(path)
+
+
+def test_a_file_larger_than_any_model_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "huge.onnx").open("wb") as file:
+        file.truncate(10**12)
+    with pytest.raises(ValueError, match=r"huge\.onnx: .* more than 100,000,000 bytes"):
+        model_files.load(tmp_path / "huge.onnx")
+
+
+def test_a_network_that_would_fill_the_memory_is_never_built(plain_model: Path, tmp_path: Path) -> None:
+    with numpy.load(plain_model) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    about = json.loads(str(arrays.pop("settings")))
+    about["network"]["channels"] = [4096, 4096, 4096]  # 1.5 GB
+    numpy.savez(tmp_path / "wide.npz", settings=numpy.array(json.dumps(about)), **arrays)
+    with pytest.raises(ValueError, match=r"wide\.npz: .*weights that do not fit DigitCNN"):
+        model_files.load(tmp_path / "wide.npz")
 
 
 def test_weights_that_are_not_numbers_are_refused(plain_model: Path, tmp_path: Path) -> None:
