@@ -7,6 +7,7 @@ import io
 import os
 import re
 import shlex
+import stat
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,8 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from digits.files import mode
+
 Waveform = NDArray[numpy.float32]  # (samples,)
 
 SAMPLE_RATE = 48_000  # Hz; what microphones and browsers deliver
@@ -24,9 +27,10 @@ MIN_PEAK = 1e-6  # of full scale, -120 dB: no microphone is that quiet
 MIN_DURATION_S = 0.02  # anything shorter cannot hold a word, nor a frame of digits.word_window
 BLOCK_S = 4.0  # files are read piece by piece
 
-FILE_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+FILE_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".aif", ".aiff", ".au", ".caf", ".w64")
 UNREADABLE_SUFFIXES = (".3gp", ".aac", ".amr", ".m4a", ".mka", ".mp4", ".webm", ".wma")  # libsndfile cannot read these
 TRUNCATED = "the file is truncated: it holds less audio than its header says"
+MAX_OGG_PAGE = 27 + 255 + 255 * 255  # bytes
 UNKNOWN_LENGTH = 1 << 62  # libsndfile's number of frames for a flac written to a pipe is above this
 
 
@@ -69,7 +73,7 @@ def _open(path: Path, content: bytes | None) -> soundfile.SoundFile:
             path.open("rb").close()  # says more of what is wrong than libsndfile
         name = os.fsencode(path) if os.name == "posix" else path  # soundfile cannot encode every name
         file = soundfile.SoundFile(name if content is None else io.BytesIO(content))
-        if _is_cut_off(file.extra_info):
+        if _is_cut_off(file.extra_info) or (file.format == "OGG" and not _ends_its_stream(path, content)):
             raise ValueError(TRUNCATED)
         _check_rate(file.samplerate)
     file.seekable = lambda: False  # or soundfile seeks after each block, which damages mp3; and it cannot seek in GSM
@@ -115,7 +119,7 @@ def how_to_convert(path: Path) -> str:
 
 
 def find_files(folder: Path, suffixes: Collection[str] = FILE_SUFFIXES) -> list[Path]:
-    """All recordings in a folder and its subfolders, sorted by path; hidden files are skipped.
+    """All recordings in a folder and its subfolders, sorted by path; hidden files, pipes and devices are skipped.
 
     Links to folders are followed; a folder that can be reached in several ways is listed once.
 
@@ -134,7 +138,7 @@ def find_files(folder: Path, suffixes: Collection[str] = FILE_SUFFIXES) -> list[
                 continue
             seen.add((status.st_dev, status.st_ino))
             paths = [Path(current, name) for name in files if not name.startswith(".")]
-            found += [path for path in paths if path.suffix.lower() in suffixes]
+            found += [path for path in paths if path.suffix.lower() in suffixes and stat.S_IFMT(mode(path)) in (0, stat.S_IFREG)]
             waiting += sorted(path for name in folders if (path := Path(current, name)).is_symlink())
     return sorted(found)
 
@@ -146,6 +150,19 @@ def _is_cut_off(log: str) -> bool:
         return False
     claimed, found = int(match[1]), int(match[2])
     return found < claimed < 0x7FFF_0000  # programs that write to a pipe put 0x7FFF.... or 0xFFFF.... in the header
+
+
+def _ends_its_stream(path: Path, content: bytes | None) -> bool:
+    """Whether the last page of an Ogg file is marked as the last (RFC 3533), which libsndfile does not ask."""
+    if content is None:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - MAX_OGG_PAGE))
+            content = file.read()
+    page = content[content.rfind(b"OggS") :]
+    if len(page) < 27:
+        return False
+    is_last, n_segments = page[5] & 4, page[26]
+    return bool(is_last) and len(page) >= 27 + n_segments + sum(page[27 : 27 + n_segments])
 
 
 def check(waveform: Waveform, sample_rate: float) -> None:

@@ -114,6 +114,35 @@ def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
     assert len(audio.find_files(tmp_path / "corpus/again")) == 2
 
 
+def test_pipes_in_a_folder_are_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.wav")
+    (tmp_path / "nowhere.wav").symlink_to("gone.wav")
+    assert [path.name for path in audio.find_files(tmp_path)] == ["nowhere.wav"]
+
+
+@pytest.mark.parametrize("suffix", audio.FILE_SUFFIXES)
+def test_every_format_that_is_looked_for_is_read(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"tone{suffix}"
+    formats = {".opus": {"format": "OGG", "subtype": "OPUS"}, ".aif": {"format": "AIFF"}}
+    soundfile.write(path, sine(440, 48_000), 48_000, **formats.get(suffix, {}))
+    waveform, sample_rate = audio.read(path)
+    assert (len(waveform), sample_rate) == (24_000, 48_000)
+    assert audio.find_files(tmp_path) == [path]
+
+
+@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+def test_an_ogg_that_breaks_off_is_truncated(tmp_path: Path, subtype: str) -> None:
+    path = tmp_path / "talk.ogg"
+    soundfile.write(path, 0.1 * numpy.random.default_rng(0).standard_normal(5 * 48_000), 48_000, format="OGG", subtype=subtype)
+    content = path.read_bytes()
+    assert len(audio.read(path)[0]) == len(audio.read("<stdin>", content)[0]) == 5 * 48_000
+    for kept in (len(content) - 1, len(content) // 2, len(content) // 3):
+        path.write_bytes(content[:kept])
+        for args in ((path,), ("<stdin>", content[:kept])):
+            with pytest.raises(ValueError, match=r"the file is truncated|not readable as audio"):
+                audio.read(*args)
+
+
 @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
 def test_a_stream_of_blocks_is_the_whole_recording(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"noise.{suffix}"
