@@ -3,10 +3,11 @@
 ``digits calibrate CHECKPOINT OUT.npz --held-out FOLDER``
 """
 
-import argparse
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from digits import cli
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
+    parser = cli.Parser(
         prog="digits calibrate",
         description="Fit a checkpoint's temperature and threshold on runs of the same recipe, each tested on clips held out of its "
         "training, and write the calibrated model as one plain file without pickle.",
@@ -33,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
         calibrated = calibration.calibrate(*held_out(options.held_out), other_words(torch_models.load(options.ckpt_path)))
         torch_models.write_plain(options.out, options.ckpt_path, calibrated, runs.git_commit())
     except (ValueError, OSError) as error:
-        print(f"digits calibrate: {error}", file=sys.stderr)
+        print(f"digits calibrate: {cli.printable(str(error))}", file=sys.stderr)
         return 1
     print(f"{options.out}: temperature {calibrated.temperature}, not sure below {calibrated.threshold}")
     return 0

@@ -1,5 +1,6 @@
 """The command ``digits`` (or ``python -m digits``), and what its subcommands share: configs and one-line error messages."""
 
+import argparse
 import contextlib
 import errno
 import os
@@ -8,7 +9,7 @@ import runpy
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from digits import __version__
 
@@ -62,8 +63,33 @@ def not_installed(error: ModuleNotFoundError, extras: str) -> str:
     return f"{error.name} is not installed: pip install '.[{extras}]' in a clone of this repository"
 
 
-def run(job: Callable[[], object], program: str) -> None:
+class Parser(argparse.ArgumentParser):
+    """An argument parser that tells a mistake in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {printable(message)}; {self.prog} --help explains the arguments\n")
+
+
+def split(arguments: list[str], program: str) -> tuple[list[str], list[str]]:
+    """Hydra's options and the settings in a command line, which Hydra does not let mix; an unknown option ends the program."""
+    from hydra._internal.utils import get_args_parser
+
+    parser = Parser(prog=program, add_help=False, parents=[get_args_parser()])
+    if "--version" in arguments:
+        parser.exit(0, f"digits {__version__}\n")
+    settings: list[str] = parser.parse_intermixed_args(arguments).overrides
+    left = settings.copy()
+    options = [argument for argument in arguments if argument not in left or left.remove(argument)]  # type: ignore[func-returns-value]
+    return options, settings
+
+
+def run(job: Callable[[], object], program: str, complete: Callable[[list[str]], list[str]] = list) -> None:
     """Run a Hydra program; a user's mistake ends it in one line.
+
+    Args:
+        job: the decorated function.
+        program: its name, for messages.
+        complete: changes the settings of the command line before Hydra sees them.
 
     ``HYDRA_FULL_ERROR=1`` shows the traceback of a mistake too. Bugs always show theirs.
     """
@@ -73,6 +99,8 @@ def run(job: Callable[[], object], program: str) -> None:
     show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints its own shortened traceback and exits
     try:
+        options, settings = split(sys.argv[1:], program)
+        sys.argv[1:] = options + complete(settings)
         with contextlib.redirect_stderr(_WithoutHydrasLine(sys.stderr)):
             job()
     except KeyboardInterrupt:
@@ -83,7 +111,12 @@ def run(job: Callable[[], object], program: str) -> None:
             sys.exit(give_up_output(error, program))
         if show_traceback:
             raise
-        sys.exit(f"{program}: {explain(error)}")
+        sys.exit(f"{program}: {printable(explain(error))}")
+
+
+def printable(text: str) -> str:
+    """Text whose control characters, which could command a terminal, are shown as escapes."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda match: repr(match[0])[1:-1], text)
 
 
 def is_of_output(error: OSError) -> bool:

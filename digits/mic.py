@@ -18,28 +18,12 @@ if TYPE_CHECKING:
     from digits.live.recorder import Recorder
     from digits.live.screen import Lines
 
-TAKE_A_VALUE = (
-    "--cfg",
-    "-c",
-    "--package",
-    "-p",
-    "--config-path",
-    "-cp",
-    "--config-name",
-    "-cn",
-    "--config-dir",
-    "-cd",
-    "--info",
-    "-i",
-)
-
 
 def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # a second thread of torch costs time when words come one by one
     if {"-m", "--multirun"} & set(sys.argv[1:]):
         sys.exit("digits mic: -m and --multirun are only for digits train")
-    sys.argv[1:] = with_file_as_setting(sys.argv[1:])
-    cli.run(job, "digits mic")
+    cli.run(job, "digits mic", with_file_as_setting)
 
 
 @hydra.main(version_base="1.3", config_path=cli.CONF, config_name="mic")
@@ -51,15 +35,21 @@ def job(cfg: DictConfig) -> None:
 def with_file_as_setting(arguments: list[str]) -> list[str]:
     """``digits mic FILE`` as ``digits mic input=FILE``, quoted such that Hydra takes the name as it is.
 
-    The first argument that names an existing file, or that holds no ``=``, is the file.
+    An argument that names an existing file, or that holds no ``=``, is the file.
+
+    Raises:
+        ValueError: there are several.
     """
-    for index, argument in enumerate(arguments):
-        is_value = index > 0 and arguments[index - 1] in TAKE_A_VALUE
-        if is_value or argument.startswith("-"):
-            continue
-        if stat.S_ISREG(files.mode(argument)) or not ("=" in argument or argument.startswith("~")):  # ~NAME is Hydra's, and deletes
-            return [*arguments[:index], f"input={cli.quoted(argument)}", *arguments[index + 1 :]]
-    return arguments
+    recordings = [argument for argument in arguments if _is_file(argument)]
+    inputs = recordings + [argument for argument in arguments if argument.startswith("input=") and argument not in recordings]
+    if recordings and inputs[1:]:
+        raise ValueError(f"one recording at a time, got {' and '.join(inputs)}; digits predict takes several")
+    return [f"input={cli.quoted(argument)}" if argument in recordings else argument for argument in arguments]
+
+
+def _is_file(argument: str) -> bool:
+    is_setting = "=" in argument or argument.startswith("~")  # ~NAME is Hydra's, and deletes
+    return stat.S_ISREG(files.mode(argument)) or not is_setting
 
 
 def hear(cfg: DictConfig) -> None:
@@ -91,7 +81,7 @@ def hear(cfg: DictConfig) -> None:
         blocks, sample_rate, name = _open(cfg, stack, shown.say)
         listener = Listener(Segmenter(sample_rate, **cfg.segmenter), recognizer, cfg.denoise, prompt or recorder)
         try:
-            with shown.running(f"{name}, {sample_rate} Hz; model: {ckpt_path}{note and f' ({note})'}"):
+            with shown.running(f"{cli.printable(name)}, {sample_rate} Hz; model: {ckpt_path}{note and f' ({note})'}"):
                 if live and note:  # its title may be too long for the terminal
                     shown.say(note)
                 if announcement := _announce(recorder, prompt):

@@ -70,6 +70,25 @@ def test_every_hydra_command_explains_itself(monkeypatch: pytest.MonkeyPatch) ->
         assert output.startswith(f"digits {name}: ")
 
 
+def test_options_and_settings_may_come_in_any_order() -> None:
+    assert cli.split(["a=1", "--cfg", "job", "b=2", "-m"], "x") == (["--cfg", "job", "-m"], ["a=1", "b=2"])
+
+
+@pytest.mark.parametrize("arguments", [["--loud"], ["--cfg", "songs"], ["a=1", "-z", "b=2"]])
+def test_an_unknown_option_is_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.split(arguments, "digits x")
+    errors = capsys.readouterr().err
+    assert errors.startswith("digits x: ")
+    assert errors.endswith("; digits x --help explains the arguments\n")
+    assert errors.count("\n") == 1
+
+
+def test_control_characters_are_shown_and_other_letters_stay() -> None:
+    assert cli.printable("a\x1b[2Jb\x00\x9b\r") == "a\\x1b[2Jb\\x00\\x9b\\r"
+    assert cli.printable("hörbar, 七 \udcfc") == "hörbar, 七 \udcfc"
+
+
 def fail_with(error: BaseException) -> None:
     raise error
 

@@ -175,10 +175,16 @@ def test_a_name_that_is_no_text_can_stand_alone(exported_model: Path, tmp_path: 
 
 
 def test_a_file_alone_is_the_first_argument_that_is_no_setting() -> None:
-    given = ["--cfg", "job", "output=jsonl", "a.wav", "b.wav"]
-    assert mic.with_file_as_setting(given) == ["--cfg", "job", "output=jsonl", "input='a.wav'", "b.wav"]
-    for given in ([], ["--help"], ["~segmenter", "output=jsonl"], ["--cfg", "job"], ["ckpt_path=" + 300 * "x"]):
+    assert mic.with_file_as_setting(["output=jsonl", "a.wav"]) == ["output=jsonl", "input='a.wav'"]
+    for given in ([], ["~segmenter", "output=jsonl"], ["ckpt_path=" + 300 * "x"], ["input=a.wav"]):
         assert mic.with_file_as_setting(given) == given
+
+
+@pytest.mark.parametrize("other", ["b.wav", "input=b.wav"])
+def test_a_second_recording_is_not_dropped_in_silence(other: str, command: Callable[..., Outcome]) -> None:
+    done = command("mic", "a.wav", other)
+    said = f"digits mic: one recording at a time, got a.wav and {other}; digits predict takes several\n"
+    assert (done.returncode, done.stderr) == (1, said)
 
 
 def test_a_file_alone_that_is_missing_is_named(exported_model: Path, command: Callable[..., Outcome]) -> None:
