@@ -29,6 +29,7 @@ EXAMPLES = """examples:
   digits predict lesson.mp3                    one line per sound, with its time, in what is longer than 2.5 s
   digits predict --csv recordings/ > heard.csv
   digits predict --json - < seven.wav          standard input; one JSON object per sound
+  digits predict --score recordings/           how many are right, by names like 7_ann_0.wav
   digits predict --threshold 0.9 seven.wav     accept only what is at least 90 % probable
   digits predict --ckpt-path outputs/.../best.ckpt seven.wav"""
 
@@ -69,9 +70,11 @@ def _predict(options: argparse.Namespace) -> int:
         ckpt_path, note = _choose() if options.ckpt_path is None else (options.ckpt_path, "")
         recognizer = Recognizer.load(ckpt_path, options.threshold)
     except (ValueError, OSError) as error:
-        print(f"digits predict: {error}", file=sys.stderr)
+        print(f"digits predict: {cli.printable(str(error))}", file=sys.stderr)
         return 1
     print(f"model: {ckpt_path}{note and f' ({note})'}", file=sys.stderr)
+    if options.score:
+        return _score(options.files, recognizer)
     if options.csv:
         _print_row(*COLUMNS)
     failed = False
@@ -79,8 +82,30 @@ def _predict(options: argparse.Namespace) -> int:
         try:
             _report(path, _sounds(recognizer, *open_recording()), options)
         except (ValueError, FileNotFoundError, PermissionError) as error:
-            print(f"digits predict: {error}", file=sys.stderr)
+            print(f"digits predict: {cli.printable(str(error))}", file=sys.stderr)
             failed = True
+    return int(failed)
+
+
+def _score(folders: list[str], recognizer: "Recognizer") -> int:
+    """Print how many of the recordings in these folders are recognised as what their names say."""
+    from digits import audio
+    from digits.corpora.corpus import read_folder
+    from digits.recognition.score import score
+
+    answers, failed = [], False
+    try:
+        clips = [clip for folder in folders for clip in read_folder(folder, folder, others=True).clips]
+    except (ValueError, OSError) as error:
+        print(f"digits predict: {cli.printable(str(error))}", file=sys.stderr)
+        return 1
+    for clip in clips:
+        try:
+            answers.append((clip, recognizer(*audio.read(clip.path))))
+        except (ValueError, OSError) as error:
+            print(f"digits predict: {cli.printable(str(error))}", file=sys.stderr)
+            failed = True
+    print(score(answers))
     return int(failed)
 
 
@@ -109,11 +134,11 @@ def _report(path: str, sounds: Iterator[Sound], options: argparse.Namespace) -> 
         else:
             print(_json_line(path, sound) if options.json else _text_line(path, sound))
     if not heard:
-        print(f"{path}: nothing was heard", file=sys.stderr if options.csv or options.json else sys.stdout)
+        print(f"{cli.printable(path)}: nothing was heard", file=sys.stderr if options.csv or options.json else sys.stdout)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = cli.Parser(
         prog="digits predict",
         description="Recognise the spoken digits in recordings: any format that libsndfile reads, any rate, mono or stereo.",
         epilog=EXAMPLES,
@@ -123,6 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     formats = parser.add_mutually_exclusive_group()
     formats.add_argument("--csv", action="store_true", help=f"print {','.join(COLUMNS)} with a header")
     formats.add_argument("--json", action="store_true", help="print one JSON object per sound, with all ten probabilities")
+    formats.add_argument("--score", action="store_true", help="count what is right, by names like 7_ann_0.wav (or none_ann_1.wav)")
     parser.add_argument(
         "--ckpt-path", help="model to use: pretrained, .onnx, .npz or .ckpt (default: the best run in outputs/, or else pretrained)"
     )
@@ -170,7 +196,7 @@ def _no_recordings(folder: str) -> "tuple[Iterator[Waveform], int]":
 def _text_line(path: str, sound: Sound) -> str:
     guess = f"{sound.prediction.digit}  {sound.prediction.probability:.1%}" if sound.prediction else "-"
     time = "" if sound.start_s is None else f"  at {sound.start_s:.2f} s"
-    return f"{path}: {guess}{time}" + (f"  {sound.reason}" if sound.reason else "")
+    return f"{cli.printable(path)}: {guess}{time}" + (f"  {sound.reason}" if sound.reason else "")
 
 
 def _print_csv(path: str, sound: Sound) -> None:

@@ -8,7 +8,6 @@ date. A marker names the report, the section and, if only a part is wanted, rows
     <!-- end -->
 """
 
-import math
 import re
 import shlex
 import statistics
@@ -20,17 +19,8 @@ from typing import Any
 STUDIES = Path(__file__).parent
 DOCUMENTS = ("README.md", "experiments/README.md", "experiments/*/README.md", "digits/pretrained/README.md")
 MARKED = re.compile(r"(<!-- table: (?P<what>.+?) -->\n)(?P<table>.*?)(<!-- end -->)", re.DOTALL)
-Z_95 = 1.959964  # standard normal quantile of a two-sided 95 % interval
 
 Row = Mapping[str, Any]  # of a run's predictions.csv
-
-
-def wilson(correct: float, total: int, z: float = Z_95) -> tuple[float, float]:
-    """Wilson's score interval of a proportion (J. Am. Stat. Assoc. 22, 1927, 209-212); ``correct`` may be a mean over seeds."""
-    proportion = correct / total
-    centre = (proportion + z * z / (2 * total)) / (1 + z * z / total)
-    half = z / (1 + z * z / total) * math.sqrt(proportion * (1 - proportion) / total + z * z / (4 * total * total))
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def mean_std(values: Sequence[float]) -> tuple[float, float]:

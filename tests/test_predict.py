@@ -58,7 +58,7 @@ def test_a_folder_without_recordings_is_an_error_and_the_others_go_on(
     clip = tiny_corpus / "5_bob_1.wav"
     assert predict.main([str(tmp_path), str(clip), f"--ckpt-path={tiny_checkpoint}"]) == 1
     output = capsys.readouterr()
-    assert f"digits predict: {tmp_path}: no recordings in this folder (.wav, .flac, .ogg, .mp3)" in output.err.splitlines()
+    assert f"digits predict: {tmp_path}: no recordings in this folder ({', '.join(audio.FILE_SUFFIXES)})" in output.err.splitlines()
     assert output.out.startswith(f"{clip}: 5  ")
 
 
@@ -144,6 +144,54 @@ def test_the_pretrained_model_needs_neither_torch_nor_lightning(tmp_path: Path, 
     done = subprocess.run([sys.executable, "-c", missing], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 1
     assert done.stderr == f"digits predict: x.ckpt: {NEEDS_TORCH}\n"
+
+
+def test_a_folder_of_labelled_recordings_gives_a_score(
+    plain_model: Path, tiny_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two right, one wrong (a five called seven), one other sound taken for a digit and one that is not."""
+    recognizer = Recognizer.load(plain_model)
+    for name, clip in (("5_ann_0", "5_ann_0"), ("7_bob_0", "5_bob_1"), ("3_bob_1", "3_bob_1"), ("none_bob_2", "4_ann_0")):
+        (tmp_path / f"{name}.wav").write_bytes((tiny_corpus / f"{clip}.wav").read_bytes())
+    assert predict.main(["--score", str(tmp_path), f"--ckpt-path={plain_model}", "--threshold=0"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "right     66.7% (2 of 3; 95 % interval 20.8 to 93.9)",
+        "          75.0% in the mean over 2 speakers",
+        "accepted  100.0% (3 of 3; 95 % interval 43.9 to 100.0); 1 of them wrong",
+        "other sounds taken for a digit  100.0% (1 of 1; 95 % interval 20.7 to 100.0)",
+    ]
+    sure = recognizer(*audio.read(tmp_path / "5_ann_0.wav")).probability
+    assert predict.main(["--score", str(tmp_path), f"--ckpt-path={plain_model}", "--threshold=1"]) == 0
+    assert ("accepted  0.0% (0 of 3" in capsys.readouterr().out) == (sure < 1)
+    (tmp_path / "8_bob_9.wav").write_bytes(b"noise")
+    assert predict.main(["--score", str(tmp_path), f"--ckpt-path={plain_model}"]) == 1
+    output = capsys.readouterr()
+    assert "8_bob_9.wav: not readable as audio" in output.err
+    assert "(2 of 3;" in output.out
+
+
+def test_a_score_needs_labels(plain_model: Path, tiny_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "hello.wav").write_bytes((tiny_corpus / "5_bob_1.wav").read_bytes())
+    assert predict.main(["--score", str(tmp_path), f"--ckpt-path={plain_model}"]) == 1
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert "hello.wav: a recording must be named {digit}_{speaker}_{n}, like 7_george_0.wav" in output.err
+
+
+def test_names_cannot_command_the_terminal(
+    plain_model: Path, tiny_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("red\x1b[31m.wav", "two\nlines.wav"):
+        (tmp_path / name).write_bytes((tiny_corpus / "5_bob_1.wav").read_bytes())
+    (tmp_path / "bad\x9b2J.wav").write_bytes(b"noise")
+    assert predict.main([str(tmp_path), f"--ckpt-path={plain_model}"]) == 1
+    output = capsys.readouterr()
+    assert [line.split("/")[-1].split(":")[0] for line in output.out.splitlines()] == ["red\\x1b[31m.wav", "two\\nlines.wav"]
+    assert "bad\\x9b2J.wav: not readable as audio" in output.err
+    assert "\x9b" not in output.err
+    assert predict.main([str(tmp_path / "two\nlines.wav"), "--csv", f"--ckpt-path={plain_model}"]) == 0
+    (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert row["path"] == str(tmp_path / "two\nlines.wav")
 
 
 WORDS = [3, 1, 4, 5, 9, 2, 6, 8, 7, 0]

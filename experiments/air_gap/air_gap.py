@@ -14,6 +14,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from digits.recognition import calibration
+from digits.recognition.score import wilson
 from experiments import tables
 from experiments.air_gap import ablation, confidence, pictures
 from experiments.air_gap.answers import (
@@ -29,7 +30,7 @@ from experiments.air_gap.answers import (
     read,
     select,
 )
-from experiments.tables import accuracy, interval, percent, wilson
+from experiments.tables import accuracy, interval, percent
 
 FEW_ERRORS = 0.02  # below this share, a clip or two would be a large part of them
 

@@ -19,6 +19,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
+from digits.recognition.score import wilson
 from digits.training import figures, runs
 from experiments import tables
 
@@ -115,7 +116,7 @@ def table(groups: list[Group]) -> str:
         cells = [group.experiment, group.corpus, group.split, str(len(group.members)), f"{first['parameters']:,}", training]
         cells += [tables.percent(group.values(name)) for name in names]
         correct, total = statistics.fmean(group.values("test/correct")), first["test/total"]
-        low, high = tables.wilson(correct, total)
+        low, high = wilson(correct, total)
         rows.append([*cells, f"{correct:.1f}/{total}", f"{100 * low:.1f}-{100 * high:.1f}"])
     return tables.table([*header, "clean, right of n", "95 % interval"], rows, left=3)
 

@@ -15,6 +15,7 @@ from digits import audio
 from digits.corpora import espeak
 from digits.corpora.corpus import Clip, read_folder
 from digits.recognition.recognizer import Recognizer
+from digits.recognition.score import wilson
 from digits.training import runs
 from experiments import tables
 
@@ -40,7 +41,7 @@ def accuracy(recognizer: Recognizer, recordings: list[Recording], claimed_rate: 
 def cell(values: list[float], total: int) -> str:
     if not values:
         return "-"
-    low, high = tables.wilson(statistics.fmean(values) * total, total)
+    low, high = wilson(statistics.fmean(values) * total, total)
     return f"{tables.percent(values, 1)} ({100 * low:.0f}-{100 * high:.0f})"
 
 

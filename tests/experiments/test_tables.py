@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from scipy.stats import binomtest
 
+from digits.recognition.score import wilson
 from experiments import tables
 
 REPORT = """# Title
@@ -29,7 +30,7 @@ Some text.
 @pytest.mark.parametrize(("correct", "total"), [(0, 10), (10, 10), (299, 300), (150, 300), (1, 3000)])
 def test_wilson_is_scipy_s(correct: int, total: int) -> None:
     reference = binomtest(correct, total).proportion_ci(method="wilson")
-    assert tables.wilson(correct, total) == pytest.approx((reference.low, reference.high), abs=1e-6)
+    assert wilson(correct, total) == pytest.approx((reference.low, reference.high), abs=1e-6)
 
 
 def test_percent_is_mean_and_sample_deviation() -> None:
