@@ -20,6 +20,8 @@ FAMILIES = (noise, rooms, channel, voices, non_digits)
 EFFECTS = {name: item for family in FAMILIES for name, item in vars(family).items() if isinstance(item, Effect)}
 _SEED_NAMES = {"drop_packets": "dropout"}  # still seeded by its old name, so that renaming it changed no figure
 
+CHECKED_RATE_HZ = 16_000
+
 Effects = Mapping[str, Mapping[str, Any]]
 
 
@@ -40,7 +42,7 @@ def apply(waveform: Tensor, sample_rate: int, effects: Effects, key: str, voices
     seed = zlib.crc32(json.dumps([key, seeds], sort_keys=True).encode())
     scene = Scene(sample_rate, torch.Generator().manual_seed(seed), voices)
     for name, arguments in effects.items():
-        check([name])
+        _known([name])
         try:
             if "p" in arguments and scene.uniform(0, 1) >= arguments["p"]:
                 continue
@@ -57,20 +59,41 @@ def _draw(value: Any, scene: Scene) -> Any:
 
 def need_voices(effects: Effects) -> bool:
     """Whether any of the effects needs other recordings."""
-    return any(EFFECTS[name].needs_voices for name in check(effects))
+    return any(EFFECTS[name].needs_voices for name in _known(effects))
 
 
 def read_files(effects: Effects) -> bool:
     """Whether any of the effects reads the user's own files, which may change between runs."""
-    return any(EFFECTS[name].reads_files for name in check(effects))
+    return any(EFFECTS[name].reads_files for name in _known(effects))
 
 
-def check(effects: Sequence[str] | Effects) -> Sequence[str] | Effects:
-    """Return the effects if all their names are known.
+def check(effects: Effects) -> None:
+    """Try each effect on a test sound, with both ends of the ranges of its arguments.
 
     Raises:
-        ValueError: one is not.
+        ValueError: an unknown effect or argument, or a value outside its range.
     """
+    time_s = torch.arange(CHECKED_RATE_HZ // 2) / CHECKED_RATE_HZ
+    sound = torch.sin(3000 * time_s**1.3) * torch.hann_window(len(time_s))
+    for name, arguments in effects.items():
+        if not isinstance(arguments, Mapping):
+            raise ValueError(f"effect {name}: its arguments must be a group, {{}} if there are none, got {arguments}")
+        p = arguments.get("p", 1)
+        if not isinstance(p, int | float) or not 0 <= p <= 1:
+            raise ValueError(f"effect {name}: p must be a number from 0 to 1, got {p}")
+        for end in (0, 1):
+            ends = {key: _ends(name, key, value)[end] for key, value in arguments.items() if key != "p"}
+            apply(sound, CHECKED_RATE_HZ, {name: ends}, "check", [sound])
+
+
+def _ends(name: str, argument: str, value: Any) -> Sequence[Any]:
+    ends = value if isinstance(value, list | tuple) else [value, value]
+    if len(ends) != 2:
+        raise ValueError(f"effect {name}: {argument} must be a number or [lowest, highest], got {value}")
+    return ends
+
+
+def _known(effects: Sequence[str] | Effects) -> Sequence[str] | Effects:
     for name in effects:
         if name not in EFFECTS:
             raise ValueError(f"unknown effect {name}; there are {', '.join(EFFECTS)}")

@@ -151,6 +151,10 @@ class DigitsDataModule(lightning.LightningDataModule):
             raise ValueError("data.test_conditions needs one named clean: {}")
         self.front_end = front_end or {}
         self.conditions = {"clean": {}} if test_conditions is None else test_conditions
+        for name, part in self.train_sets.items():
+            _check_effects(f"data.train_sets.{name}", part.all_effects if part.copies else {})
+        for name, condition in self.conditions.items():
+            _check_effects(f"conditions.{name}", condition)
 
     @property
     def split(self) -> str:
@@ -216,6 +220,13 @@ class DigitsDataModule(lightning.LightningDataModule):
 
     def test_dataloader(self) -> list[DataLoader[tuple[Tensor, ...]]]:
         return [_in_order(InMemory(test.log_mel, self.test_labels)) for test in self.test_sets]
+
+
+def _check_effects(where: str, chosen: Effects) -> None:
+    try:
+        effects.check(chosen)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
 
 
 def _in_order(dataset: InMemory) -> DataLoader[tuple[Tensor, ...]]:

@@ -55,6 +55,26 @@ def test_an_unknown_effect_is_named_wherever_it_turns_up() -> None:
             ask({"echo": {}})
 
 
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        ({"white_noise": {"snr": 5}}, "effect white_noise with .*: .*unexpected keyword argument 'snr'"),
+        ({"white_noise": {"snr_db": [5]}}, r"effect white_noise: snr_db must be a number or \[lowest, highest\], got \[5\]"),
+        ({"white_noise": {"snr_db": 5, "p": 1.5}}, "effect white_noise: p must be a number from 0 to 1, got 1.5"),
+        ({"white_noise": {"snr_db": 5, "p": "often"}}, "effect white_noise: p must be a number from 0 to 1, got often"),
+        ({"white_noise": {"snr_db": "loud"}}, "effect white_noise with .*loud"),
+        ({"white_noise": 5}, "effect white_noise: its arguments must be a group"),
+        ({"bursts": {"number": [3, 0]}}, "effect bursts with .*number must be at least 1"),
+        ({"speed": {"factor": [1.0, -1.0]}}, "effect speed with "),
+        ({"recorded_noise": {"snr_db": 5, "root": None}}, "its folder is not set"),
+        ({"dc_offset": {"offset": 0.1}, "echo": {}}, "unknown effect echo"),
+    ],
+)
+def test_effects_are_tried_before_hours_are_spent_on_them(chosen: Effects, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        effects.check(chosen)
+
+
 def test_a_renamed_effect_keeps_its_random_numbers() -> None:
     """The seed is that of the name it had before: the very same blocks are lost."""
     seed = zlib.crc32(b'["clip 0", {"dropout": {"fraction": 0.5}}]')
