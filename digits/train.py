@@ -8,11 +8,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import contextlib
 import logging
+import re
 import shutil
 import sys
 import time
 import traceback
 import warnings
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,8 +48,34 @@ QUIET = (  # hints from Lightning that are meant for larger data than ours, whic
 )
 
 
+OmegaConf.register_new_resolver("flat", lambda text: str(text).replace("/", "_"), replace=True)  # for names of folders
+
+
 def main() -> None:
-    cli.run(job, "digits train")
+    cli.run(job, "digits train", with_earlier_settings)
+
+
+def with_earlier_settings(arguments: list[str]) -> list[str]:
+    """Settings of the command line, completed for a checkpoint: those of a run that is resumed, and the folder of the results.
+
+    A resumed run goes on in its own folder. What is given anew replaces what the run was begun with. An evaluation gets a folder
+    that is named after what is evaluated.
+    """
+    given = {argument.partition("=")[0].lstrip("+~"): argument.partition("=")[2] for argument in arguments}
+    run_dir = Path(given.get("ckpt_path", "").strip("'\"")).expanduser().parent
+    if not given.get("ckpt_path") or "hydra.run.dir" in given:
+        return arguments
+    if given.get("fit") == "false":
+        name = re.sub(r"^[\d-]+_[\d-]+_", "", run_dir.name) + (f"_on_{given['data']}" if "data" in given else "")
+        folder = f"outputs/evaluations/{datetime.now():%Y-%m-%d_%H-%M-%S}_{name}"
+        return [*arguments, f"hydra.run.dir={cli.quoted(folder)}"]
+    saved = run_dir / ".hydra" / "overrides.yaml"
+    if not saved.is_file():
+        return arguments
+    earlier = [str(setting) for setting in OmegaConf.load(saved)]
+    earlier = [setting for setting in earlier if setting.partition("=")[0].lstrip("+~") not in {*given, "ckpt_path", "resume"}]
+    mode = ["hydra.mode=RUN"] if any(setting.startswith("+sweep=") for setting in earlier) else []
+    return [*earlier, *arguments, f"hydra.run.dir={cli.quoted(str(run_dir))}", *mode]
 
 
 @hydra.main(version_base="1.3", config_path=cli.CONF, config_name="train")
@@ -107,7 +135,8 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     plan = resume.plan(cfg)
     is_first = getattr(rank_zero_only, "rank", 0) == 0  # of several processes
     with lock(plan.run_dir) if is_first else contextlib.nullcontext():
-        resume.prepare(plan)
+        if is_first:
+            log.info("%s on %s, seed %d -> %s", plan.cfg.name, plan.cfg.data.source, plan.cfg.seed, plan.run_dir)
         return _run(plan)
 
 
@@ -115,12 +144,15 @@ def _run(plan: "Plan") -> dict[str, Any]:
     import lightning
     from hydra.utils import instantiate
 
+    from digits.training import resume
+
     cfg = plan.cfg
     lightning.seed_everything(cfg.seed, workers=True, verbose=False)
     data: DigitsDataModule = instantiate(cfg.data)
     classifier: DigitClassifier = instantiate(cfg.classifier)
     trainer: lightning.Trainer = instantiate(cfg.trainer, enable_progress_bar=sys.stdout.isatty())
     data.setup("fit")
+    resume.prepare(plan)  # only now: a mistake found so far costs no earlier run
     hparams = _hparams(cfg, data)
     for logger in trainer.loggers:
         logger.log_hyperparams(hparams)
@@ -213,13 +245,15 @@ def _tell_loggers(trainer: "lightning.Trainer", hparams: dict[str, Any], metrics
     shown = {name: value for name, value in metrics.items() if name.startswith(("val/acc", "test/acc")) and value is not None}
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
-            logger.log_hyperparams(hparams, shown, step=trainer.global_step)
+            tested = {name: value for name, value in shown.items() if name.startswith("test/")}
+            logger.log_hyperparams(hparams, tested, step=trainer.global_step)
         else:
             logger.log_metrics(shown, step=trainer.global_step)
         logger.finalize("success")
 
 
 def _hparams(cfg: DictConfig, data: "DigitsDataModule") -> dict[str, Any]:
+    """TensorBoard's table sorts them by name and shows five at first: the names under ``with/`` come after these five."""
     resolved: Any = OmegaConf.to_container(cfg, resolve=True)
     return {
         "experiment": cfg.name,
@@ -227,9 +261,9 @@ def _hparams(cfg: DictConfig, data: "DigitsDataModule") -> dict[str, Any]:
         "split": data.split,
         "seed": cfg.seed,
         "max_epochs": cfg.trainer.max_epochs,
-        **{f"model/{name}": str(value) for name, value in resolved["model"].items()},
-        **{f"augment/{name}": value for name, value in resolved["augment"].items()},
-        **{name: resolved["classifier"][name] for name in ("learning_rate", "weight_decay", "label_smoothing")},
+        **{f"with/model/{name}": str(value) for name, value in resolved["model"].items()},
+        **{f"with/augment/{name}": value for name, value in resolved["augment"].items()},
+        **{f"with/{name}": resolved["classifier"][name] for name in ("learning_rate", "weight_decay", "label_smoothing")},
     }
 
 

@@ -13,7 +13,7 @@ from support import Outcome, start, tiny_run, wait_until
 
 from digits.corpora import catalog
 from digits.corpora.catalog import Source
-from digits.train import train
+from digits.train import train, with_earlier_settings
 from digits.training import runs
 
 
@@ -123,7 +123,7 @@ def test_a_finished_run_is_kept(
     ("arguments", "message"),
     [
         (["classifier.learning_rat=1"], "learning_rat"),
-        (["data=folder", "data.root=/nowhere/at/all"], "/nowhere/at/all: no such folder"),
+        (["data=folder", "data.root=/nowhere/at/all"], "data.root must be a folder that exists, got /nowhere/at/all"),
         (["model.dropout=2"], "model.dropout must lie in"),
     ],
 )
@@ -150,6 +150,7 @@ def test_lightning_s_own_objections_are_told_as_mistakes(
     assert done.returncode == 1
     assert "digits train: " in done.stderr
     assert "invalid value -1 for limit_train_batches" in done.stderr.splitlines()[-1]
+    assert not tmp_path.exists()
 
     def fail(cfg: object) -> None:
         raise MisconfigurationException("too many cooks")
@@ -158,7 +159,6 @@ def test_lightning_s_own_objections_are_told_as_mistakes(
     done = command("train", *place)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "digits train: Lightning's Trainer: too many cooks"
-    assert (tmp_path / "error.txt").read_text().endswith("\ntoo many cooks\n")
 
 
 def test_the_composed_config_lies_beside_the_run(tiny_corpus: Path, tmp_path: Path, command: Callable[..., Outcome]) -> None:
@@ -170,6 +170,41 @@ def test_the_composed_config_lies_beside_the_run(tiny_corpus: Path, tmp_path: Pa
     assert OmegaConf.load(tmp_path / ".hydra/config.yaml").data.root == str(tiny_corpus)
     assert "baseline on folder, seed 0" in done.stdout
     assert (tmp_path / "metrics.json").is_file()
+
+
+def test_a_run_is_resumed_by_its_checkpoint_alone_and_evaluated_under_its_name(
+    tiny_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Callable[..., Outcome]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = ("experiment=robust", "data=folder", f"data.root={tiny_corpus}", "data.batch_size=20", "conditions=clean")
+    assert command("train", *settings, "max_epochs=1", "seed=2", "export=false").returncode == 0
+    (run_dir,) = (tmp_path / "outputs/runs").iterdir()
+    for max_epochs in (2, 3):  # also after it was resumed
+        done = command("train", f"ckpt_path={run_dir / 'last.ckpt'}", f"max_epochs={max_epochs}")
+        assert done.returncode == 0, done.stderr
+        metrics = json.loads((run_dir / "metrics.json").read_text())
+        assert (metrics["experiment"], metrics["seed"], metrics["epochs"]) == ("robust", 2, max_epochs)
+    assert list((tmp_path / "outputs/runs").iterdir()) == [run_dir]
+    assert command("train", "fit=false", f"ckpt_path={run_dir / 'best.ckpt'}", *settings[1:3]).returncode == 0
+    (evaluation,) = (tmp_path / "outputs/evaluations").iterdir()
+    assert evaluation.name.endswith("_folder_robust_seed2_on_folder")
+    assert (evaluation / "confusion.png").is_file()
+
+
+def test_a_run_of_a_sweep_is_resumed_alone(tmp_path: Path) -> None:
+    saved = tmp_path / ".hydra" / "overrides.yaml"
+    saved.parent.mkdir()
+    OmegaConf.save(OmegaConf.create(["+sweep=loso", "experiment=live", "seed=1", "resume=true", "max_epochs=6"]), saved)
+    given = ["max_epochs=9", f"ckpt_path={tmp_path / 'last.ckpt'}"]
+    complete = with_earlier_settings(given)
+    assert complete == ["+sweep=loso", "experiment=live", "seed=1", *given, f"hydra.run.dir='{tmp_path}'", "hydra.mode=RUN"]
+    for as_it_is in ([], ["seed=1"], ["ckpt_path=null"], ["ckpt_path=x/last.ckpt"], [*given, "hydra.run.dir=x"]):
+        assert with_earlier_settings(as_it_is) == as_it_is
+
+
+def test_a_sweep_s_folders_do_not_nest_at_slashes() -> None:
+    subdir = OmegaConf.create({"text": "noise_root-/some/where", "subdir": "run/${flat:${text}}"}).subdir
+    assert subdir == "run/noise_root-_some_where"
 
 
 @pytest.mark.xdist_group("fsdd")

@@ -1,13 +1,17 @@
 """Lightning callbacks: what TensorBoard shows besides scalars, lines for a log, and the files a run leaves."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+from matplotlib.figure import Figure
 from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
 
 from digits import audio
 from digits.corpora.corpus import N_DIGITS
@@ -22,8 +26,21 @@ log = logging.getLogger(__name__)
 N_CHECKED = 20  # recordings that an exported model is compared on
 
 
+class Board(TensorBoardLogger):
+    """Lightning's logger for TensorBoard, whose page sorts by name: accuracies and losses come first, and no curve of epochs."""
+
+    NAMES = {"val/acc": "accuracy/val", "val/f1": "accuracy/val_f1", "train/loss": "loss/train", "val/loss": "loss/val"}
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        super().log_metrics({self.NAMES.get(name, name): value for name, value in metrics.items() if name != "epoch"}, step)
+
+
 class Dashboard(lightning.Callback):
     """Log-mels before and after augmentation, accuracy under each condition, and the clean test's confusions and errors as audio.
+
+    What belongs to the test goes into an event file of its own, which a resumed run replaces: the errors shown are those of the
+    present model.
 
     Args:
         n_log_mels: clips in the first figure.
@@ -40,27 +57,26 @@ class Dashboard(lightning.Callback):
         with torch.random.fork_rng():
             augmented = pl_module.augment(log_mel.to(pl_module.device)).cpu()
         for logger in _boards(trainer):
-            logger.experiment.add_figure("log_mel/augmentation", figures.before_and_after(log_mel, augmented, label))
+            logger.experiment.add_figure("view/augmentation", figures.before_and_after(log_mel, augmented, label))
+
+    def on_test_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        for logger in _boards(trainer):
+            logger.experiment.close()
+            logger._experiment = SummaryWriter(logger.log_dir, filename_suffix=runs.OF_TEST)  # Lightning has no way to change it
 
     def on_test_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        data, logits = trainer.datamodule, pl_module.test_logits  # type: ignore[attr-defined]
-        if "clean" not in logits:
-            return
-        predicted = {name: scores[:, :N_DIGITS].argmax(dim=1) for name, scores in logits.items()}
-        labels = data.test_labels[: len(predicted["clean"])]
-        for logger in _boards(trainer):
+        labels, predicted = _answers(trainer, pl_module)
+        for logger in _boards(trainer) if "clean" in predicted else []:
             if len(predicted) > 1:
                 accuracies = {name: float((digits == labels).float().mean()) for name, digits in predicted.items()}
                 logger.experiment.add_figure("test/conditions", figures.condition_bars(accuracies))
-            self._add_errors(logger.experiment, data.test_clips, labels, predicted["clean"])
+            logger.experiment.add_figure("test/confusion", _confusion(labels, predicted["clean"]))
+            self._add_errors(logger.experiment, trainer.datamodule.test_clips, labels, predicted["clean"])  # type: ignore[attr-defined]
 
     def _add_errors(self, board: Any, clips: list[Any], labels: Tensor, predicted: Tensor) -> None:
-        wrong = (predicted != labels).nonzero().flatten().tolist()
-        title = f"clean test clips, {len(labels) - len(wrong)}/{len(labels)} right"
-        board.add_figure("test/confusion", figures.confusion(labels.tolist(), predicted.tolist(), title))
-        for index in wrong[: self.n_misclassified]:
+        for index in (predicted != labels).nonzero().flatten().tolist()[: self.n_misclassified]:
             waveform, sample_rate = audio.read(clips[index].path)
-            tag = f"misclassified/{clips[index].name}_heard_as_{predicted[index]}"
+            tag = f"view/misclassified_{clips[index].name}_heard_as_{predicted[index]}"
             board.add_audio(tag, waveform, sample_rate=sample_rate)
 
 
@@ -77,6 +93,37 @@ class EpochLines(lightning.Callback):
         if epoch % self.every == 0 or epoch == trainer.max_epochs:
             values = " ".join(f"{name} {metrics[name]:.4f}" for name in ("val/loss", "val/acc") if name in metrics)
             log.info("  epoch %d/%s %s", epoch, trainer.max_epochs, values)
+
+
+class Pictures(lightning.Callback):
+    """Draws ``learning_curve.png``, also of the epochs before a run was resumed, and ``confusion.png`` of the clean test.
+
+    Args:
+        folder: the run's.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+        self.epochs: list[dict[str, float]] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"epochs": self.epochs}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.epochs = state_dict["epochs"]
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        measured = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
+        self.epochs = [*self.epochs, measured | {"train/loss": float(pl_module.train_loss.compute())}]
+
+    def on_fit_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        if trainer.is_global_zero and self.epochs:
+            figures.learning_curve(self.epochs).savefig(self.folder / "learning_curve.png", dpi=100)
+
+    def on_test_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        labels, predicted = _answers(trainer, pl_module)
+        if trainer.is_global_zero and "clean" in predicted:
+            _confusion(labels, predicted["clean"]).savefig(self.folder / "confusion.png", dpi=100)
 
 
 class Predictions(lightning.Callback):
@@ -158,6 +205,18 @@ def _export(best: Path, clips: list[Any]) -> None:
     recordings = [audio.read(clip.path) for clip in clips[:: max(1, len(clips) // N_CHECKED)]]
     content, _ = onnx_export.export(torch_models.load(best), str(best), runs.git_commit(), recordings)
     write_whole(best.with_suffix(".onnx"), content)
+
+
+def _answers(trainer: lightning.Trainer, pl_module: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    """Labels of the tested clips and, for each condition, the digits recognised, (clips,) each."""
+    predicted = {name: logits[:, :N_DIGITS].argmax(dim=1) for name, logits in pl_module.test_logits.items()}
+    n_tested = min(map(len, predicted.values()), default=0)  # limit_test_batches leaves the others out
+    return trainer.datamodule.test_labels[:n_tested], predicted  # type: ignore[attr-defined]
+
+
+def _confusion(labels: Tensor, predicted: Tensor) -> Figure:
+    title = f"clean test clips, {int((predicted == labels).sum())}/{len(labels)} right"
+    return figures.confusion(labels.tolist(), predicted.tolist(), title)
 
 
 def _boards(trainer: lightning.Trainer) -> list[TensorBoardLogger]:

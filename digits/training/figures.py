@@ -21,6 +21,24 @@ def confusion(labels: Sequence[int], predicted: Sequence[int], title: str) -> Fi
     return figure
 
 
+def learning_curve(epochs: Sequence[Mapping[str, float]]) -> Figure:
+    """Losses, and accuracy on the validation clips, after each epoch: ``train/loss``, ``val/loss`` and ``val/acc``."""
+    figure = Figure(figsize=(8, 3.4), layout="constrained")
+    losses, accuracies = figure.subplots(1, 2)
+    numbers = range(1, len(epochs) + 1)
+    for name, axes in (("train/loss", losses), ("val/loss", losses), ("val/acc", accuracies)):
+        values = [100 * epoch[name] if axes is accuracies else epoch[name] for epoch in epochs if name in epoch]
+        axes.plot(numbers[len(epochs) - len(values) :], values, marker="o", markersize=3, label=name)
+    losses.set(yscale="log", title="loss")
+    accuracies.set(title="accuracy on the validation clips, %")
+    for axes in (losses, accuracies):
+        axes.set(xlabel="epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+    return figure
+
+
 def condition_bars(accuracies: Mapping[str, float]) -> Figure:
     """Accuracy (0 to 1) under each test condition."""
     figure = Figure(figsize=(7, 0.8 + 0.19 * len(accuracies)), layout="constrained")

@@ -16,7 +16,7 @@ from digits.training import runs
 log = logging.getLogger(__name__)
 
 SPLIT: dict[str, Any] = {"split": "official", "fold": 0, "test_speakers": []}  # the settings of the split and their defaults
-RESULTS = (runs.METRICS, runs.PREDICTIONS, "error.txt", "best.onnx")
+RESULTS = (runs.METRICS, runs.PREDICTIONS, "error.txt", "best.onnx", "*.png", f"events.out.tfevents.*{runs.OF_TEST}")
 STATE = ("best.ckpt", "last.ckpt", "events.out.tfevents.*", "hparams.yaml")  # what a resumed run continues with
 
 
@@ -91,7 +91,10 @@ def plan(cfg: DictConfig) -> Plan:
     if ckpt_path is None:
         return Plan(cfg, run_dir, None)
     if Path(ckpt_path).suffix != ".ckpt":
-        raise ValueError(f"digits train continues and evaluates checkpoints (.ckpt), got ckpt_path={ckpt_path}")
+        raise ValueError(
+            f"digits train continues and evaluates checkpoints (.ckpt), got ckpt_path={ckpt_path}; "
+            "digits predict --score FOLDER measures a model of any kind"
+        )
     checkpoint = torch_models.read_checkpoint(ckpt_path)
     if not cfg.fit:
         return Plan(_adopt(cfg, checkpoint), run_dir, ckpt_path)
@@ -130,12 +133,10 @@ def _interrupted(cfg: DictConfig, run_dir: Path) -> str | None:
 @rank_zero_only
 def prepare(begun: Plan) -> None:
     """Make the run's folder and clear it of an earlier run's results; with several processes, only the first does so."""
-    cfg = begun.cfg
-    log.info("%s on %s, seed %d -> %s", cfg.name, cfg.data.source, cfg.seed, begun.run_dir)
     begun.run_dir.mkdir(parents=True, exist_ok=True)
     patterns = RESULTS if begun.continues else RESULTS + STATE
-    old = [path for pattern in patterns for path in begun.run_dir.glob(pattern)]
-    old = [path for path in old if begun.ckpt_path is None or not path.samefile(begun.ckpt_path)]
+    found = {path for pattern in patterns for path in begun.run_dir.glob(pattern)}
+    old = [path for path in found if begun.ckpt_path is None or not path.samefile(begun.ckpt_path)]
     if lost := [path.name for path in old if path.suffix == ".ckpt"]:
         log.warning("%s: deletes an earlier run's %s", begun.run_dir, " and ".join(sorted(lost)))
     for path in old:

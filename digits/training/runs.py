@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 METRICS, PREDICTIONS, STARTED = "metrics.json", "predictions.csv", "started.json"
+OF_TEST = ".test"  # ends the name of the event file that holds the test
 FOR_OTHERS = "ckpt_path=pretrained is made for other people's voices"
 FEW_CLIPS = {"train_clips": 1000, "test/total": 100}  # below, a run says little about a listener's digits
 PLACE = ("run_dir", "resume", "ckpt_path", "export")  # settings that change no figure

@@ -20,13 +20,15 @@ def test_tensorboard_shows_scalars_figures_and_hparams(tiny_checkpoint: Path) ->
         accumulator.Reload()
         accumulators.append(accumulator.Tags())
         hparams |= set(accumulator.summary_metadata)
-        if "val/acc" in accumulator.Tags()["scalars"]:
-            assert min(event.step for event in accumulator.Scalars("val/acc")) > 0
+        if "accuracy/val" in accumulator.Tags()["scalars"]:
+            assert min(event.step for event in accumulator.Scalars("accuracy/val")) > 0
     scalars = {tag for tags in accumulators for tag in tags["scalars"]}
     images = {tag for tags in accumulators for tag in tags["images"]}
-    assert {"train/loss", "val/loss", "val/acc", "val/f1", "test/acc"} <= scalars
-    assert {"test/confusion", "log_mel/augmentation"} <= images
+    assert {"accuracy/val", "accuracy/val_f1", "loss/train", "loss/val", "test/acc"} <= scalars
+    assert sorted({tag.split("/")[0] for tag in scalars}) == ["accuracy", "loss", "test", "train"]  # as the page shows them
+    assert {"test/confusion", "view/augmentation"} <= images
     assert "_hparams_/session_start_info" in hparams
+    assert {path.name for path in tiny_checkpoint.parent.glob("*.png")} == {"learning_curve.png", "confusion.png"}
 
 
 def test_misclassified_clips_can_be_heard(tiny_corpus: Path, tmp_path: Path) -> None:

@@ -105,9 +105,26 @@ def test_a_run_of_the_same_name_starts_clean(tiny_corpus: Path, tmp_path: Path) 
     for name in ("metrics.json", "best.ckpt", "events.out.tfevents.1", "error.txt"):
         (run_dir / name).write_text("of an earlier run")
     (run_dir / "notes.txt").write_text("mine")
+    before = {path.name for path in run_dir.iterdir()}
     with pytest.raises(ValueError, match="no clips for test"):
         train(tiny_run(tiny_corpus, run_dir, "data.split=take_fold", "data.fold=9"))
-    assert {path.name for path in run_dir.iterdir()} == {"notes.txt", "started.json"}
+    assert {path.name for path in run_dir.iterdir()} == before  # a mistake costs nothing
+    assert train(tiny_run(tiny_corpus, run_dir, "trainer=smoke", "data.batch_size=10"))["experiment"] == "tiny"
+    assert not (run_dir / "error.txt").exists()
+    assert not (run_dir / "events.out.tfevents.1").exists()
+    assert (run_dir / "notes.txt").read_text() == "mine"
+
+
+def test_the_errors_shown_after_a_resume_are_those_of_the_present_model(tiny_corpus: Path, tmp_path: Path) -> None:
+    def test_files() -> set[str]:
+        return {path.name for path in tmp_path.glob("events.out.tfevents.*.test")}
+
+    train(tiny_run(tiny_corpus, tmp_path, "trainer.max_epochs=1", "data.batch_size=20"))
+    before = test_files()
+    train(tiny_run(tiny_corpus, tmp_path, "trainer.max_epochs=2", "data.batch_size=20", f"ckpt_path={tmp_path / 'last.ckpt'}"))
+    assert before
+    assert test_files()
+    assert not before & test_files()
 
 
 @pytest.mark.usefixtures("committed")
