@@ -62,7 +62,7 @@ MODELS = {  # refused by predict, mic, export, evaluation
     "swapped.ckpt": "",
 }
 
-# Refused command lines; more values of a wrong kind stand in test_settings and test_mic. {f} is a folder with the files above, {c} a
+# Refused; more values of a wrong kind stand in test_settings and test_mic. {f} is a folder with the files above, {c} a
 # small corpus.
 COMMAND_LINES = [
     ("predict", ["{f}/seven.wav", "--threshold=2"], "threshold must be a number from 0 to 1, got 2.0"),
