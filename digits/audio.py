@@ -3,11 +3,13 @@
 A waveform is a one-dimensional float32 array of samples in [-1, 1]. This module does not need torch.
 """
 
+import contextlib
 import io
 import os
 import re
 import shlex
 import stat
+import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,9 +29,12 @@ MIN_PEAK = 1e-6  # of full scale, -120 dB: no microphone is that quiet
 MIN_DURATION_S = 0.02  # anything shorter cannot hold a word, nor a frame of digits.word_window
 BLOCK_S = 4.0  # files are read piece by piece
 
+_ONE_AT_A_TIME = threading.RLock()  # standard error is redirected by one thread at a time
+
 FILE_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".aif", ".aiff", ".au", ".caf", ".w64")
 UNREADABLE_SUFFIXES = (".3gp", ".aac", ".amr", ".m4a", ".mka", ".mp4", ".webm", ".wma")  # libsndfile cannot read these
 TRUNCATED = "the file is truncated: it holds less audio than its header says"
+NOT_FOUND = "File does not exist or is not a regular file (possibly a pipe?)"  # so libsndfile says of a bad mp3 as well
 MAX_OGG_PAGE = 27 + 255 + 255 * 255  # bytes
 UNKNOWN_LENGTH = 1 << 62  # libsndfile's number of frames for a flac written to a pipe is above this
 
@@ -72,7 +77,8 @@ def _open(path: Path, content: bytes | None) -> soundfile.SoundFile:
         elif content is None:
             path.open("rb").close()  # says more of what is wrong than libsndfile
         name = os.fsencode(path) if os.name == "posix" else path  # soundfile cannot encode every name
-        file = soundfile.SoundFile(name if content is None else io.BytesIO(content))
+        with _without_notes():
+            file = soundfile.SoundFile(name if content is None else io.BytesIO(content))
         if _is_cut_off(file.extra_info) or (file.format == "OGG" and not _ends_its_stream(path, content)):
             raise ValueError(TRUNCATED)
         _check_rate(file.samplerate)
@@ -83,7 +89,7 @@ def _open(path: Path, content: bytes | None) -> soundfile.SoundFile:
 def _blocks(file: soundfile.SoundFile, path: str | Path) -> Iterator[Waveform]:
     length, peak = 0, 0.0
     with _naming(path), file:
-        while len(samples := file.read(round(BLOCK_S * file.samplerate), dtype="float32", always_2d=True)):
+        while len(samples := _next(file)):
             block: Waveform = samples.mean(axis=1)
             _check_finite(block)
             yield block
@@ -92,6 +98,11 @@ def _blocks(file: soundfile.SoundFile, path: str | Path) -> Iterator[Waveform]:
             raise ValueError(TRUNCATED)
         _check_length(length, file.samplerate)
         _check_peak(peak)
+
+
+def _next(file: soundfile.SoundFile) -> NDArray[numpy.float32]:
+    with _without_notes() if file.format == "MP3" else contextlib.nullcontext():
+        return file.read(round(BLOCK_S * file.samplerate), dtype="float32", always_2d=True)
 
 
 @contextmanager
@@ -106,10 +117,28 @@ def _naming(path: str | Path, hint: str = "") -> Iterator[None]:
     except OSError as error:
         raise ValueError(f"{path}: not readable ({error.strerror})") from error
     except soundfile.SoundFileError as error:
-        reason = str(error).rsplit(": ", 1)[-1].strip().rstrip(".")
+        reason = str(error).rsplit(": ", 1)[-1].strip().rstrip(".").replace(NOT_FOUND, "Format not recognised")
         raise ValueError(f"{path}: not readable as audio ({reason}){hint}") from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+@contextmanager
+def _without_notes() -> Iterator[None]:
+    """Discard what libmpg123 notes on the process's standard error about damaged files, which are named anyway."""
+    with _ONE_AT_A_TIME:
+        try:
+            kept = os.dup(2)
+        except OSError:  # it is closed
+            yield
+            return
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def how_to_convert(path: Path) -> str:

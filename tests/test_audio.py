@@ -130,6 +130,23 @@ def test_every_format_that_is_looked_for_is_read(tmp_path: Path, suffix: str) ->
     assert audio.find_files(tmp_path) == [path]
 
 
+def test_a_damaged_mp3_is_said_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "noise.mp3"
+    soundfile.write(path, 0.1 * numpy.random.default_rng(0).standard_normal(80_000), 8000)
+    content = path.read_bytes()
+    damages = {
+        "the file is truncated": (content[: len(content) // 2], content[:500] + bytes(400) + content[900:]),
+        r"not readable as audio \(Format not recognised\)": (b"<html>not found</html>" * 50, b"\xff\xfb\x90\x64" + bytes(20_000)),
+    }
+    for message, contents in damages.items():
+        for content in contents:
+            path.write_bytes(content)
+            with pytest.raises(ValueError, match=rf"noise\.mp3: {message}"):
+                audio.read(path)
+    os.write(2, b"still open")
+    assert capfd.readouterr().err == "still open"
+
+
 @pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
 def test_an_ogg_that_breaks_off_is_truncated(tmp_path: Path, subtype: str) -> None:
     path = tmp_path / "talk.ogg"
