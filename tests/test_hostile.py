@@ -127,7 +127,7 @@ COMMAND_LINES = [
     ("train", ["seed=1,2"], ""),
     ("train", ["max_epochs=0"], "max_epochs must be a whole number, 1 or more"),
     ("train", ["trainer.loud=1"], "there is no setting trainer.loud"),
-    ("train", ["data.source=songs"], "data.source must be one of fsdd, folder"),
+    ("train", ["data.source=songs"], "data.source must be one of fsdd, "),
     ("train", ["data=folder"], "data=folder needs data.root=FOLDER"),
     ("train", ["data=folder", "data.root={f}/nowhere"], "data.root must be a folder that exists"),
     ("train", ["data=folder", "data.root={f}/seven.wav"], "data.root must be a folder that exists"),

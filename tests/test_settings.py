@@ -207,7 +207,7 @@ def test_a_setting_that_no_command_has_cannot_be_added(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["data.source", "+data.train_sets.clean.source"])
 def test_an_unknown_corpus_is_named_before_anything_is_loaded(name: str) -> None:
-    with pytest.raises(ValueError, match=rf"^{re.escape(name.lstrip('+'))} must be one of fsdd, folder, .*, got songs$"):
+    with pytest.raises(ValueError, match=rf"^{re.escape(name.lstrip('+'))} must be one of fsdd, .*, got songs$"):
         check(f"{name}=songs")
 
 

@@ -5,8 +5,9 @@ A new one is a module beside this, an entry in :data:`CORPORA`, and ``conf/data/
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
-from digits.corpora import espeak, folder, fsdd
+from digits.corpora import audiomnist, espeak, folder, fsdd, speech_commands
 from digits.corpora.corpus import Corpus
 
 
@@ -27,6 +28,9 @@ class Source:
 
 CORPORA = {
     "fsdd": Source(fsdd.load),
+    "speech_commands": Source(speech_commands.load),
+    "speech_commands_subset": Source(partial(speech_commands.load, subset=True)),
+    "audiomnist": Source(audiomnist.load),
     "folder": Source(folder.load, may_change=True),
     **{name: Source(lambda root, name=name: espeak.load(name), is_synthetic=True) for name in espeak.RECIPES},  # type: ignore[misc]
 }

@@ -27,6 +27,7 @@ class Clip:
     Args:
         name: its path relative to the corpus's folder.
         blob: the git blob id of its bytes (hex).
+        fold: which of ten folds it belongs to; None: by its take, five takes each, as in FSDD's official split.
     """
 
     path: Path
@@ -35,6 +36,7 @@ class Clip:
     speaker: str
     take: int
     blob: str
+    fold: int | None = None
 
 
 @dataclass(frozen=True)
@@ -116,10 +118,10 @@ def divide(clips: Sequence[Clip], split: str, fold: int = 0, test_speakers: Coll
 
     Args:
         clips: of a corpus.
-        split: ``official`` tests on takes 0-4, validates on 5-9 and trains on the rest. ``take_fold`` tests on takes
-            5 * fold .. 5 * fold + 4 and validates on the next five (after the last fold, on the first). ``speaker`` tests on all
-            clips of ``test_speakers`` and validates on takes 5-9 of the others. ``test_only`` tests on everything. ``all`` trains
-            on everything, validates on takes 5-9, which are also trained on, and tests on nothing.
+        split: ``official`` tests on fold 0 (takes 0-4, unless the corpus says otherwise), validates on fold 1 and trains on the
+            rest. ``take_fold`` tests on another fold and validates on the next (after the last, on the first). ``speaker`` tests
+            on all clips of ``test_speakers`` and validates on fold 1 of the others. ``test_only`` tests on everything. ``all``
+            trains on everything, validates on fold 1, which is also trained on, and tests on nothing.
         fold: 0 to 9, for ``take_fold``.
         test_speakers: for ``speaker``.
 
@@ -159,7 +161,7 @@ def divide(clips: Sequence[Clip], split: str, fold: int = 0, test_speakers: Coll
 
 
 def _fold(clip: Clip) -> int:
-    return clip.take // TAKES_PER_FOLD
+    return clip.take // TAKES_PER_FOLD if clip.fold is None else clip.fold
 
 
 def _known(test_speakers: Collection[str], clips: Sequence[Clip]) -> set[str]:

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import re
 import shutil
 import tarfile
 import tempfile
@@ -30,32 +31,37 @@ class UnreachableError(ConnectionError):
 
 @dataclass(frozen=True)
 class Archive:
-    """A .tar.gz file with recordings in one of its folders.
+    """A published .tar.gz file with recordings.
 
     Args:
         label: the corpus's name and version, for progress and messages.
         url: of the archive.
-        folder: name of the folder with the recordings, one level below the archive's top folder.
+        recordings: full name of a recording in the archive; its group 1 is the path where it is put.
         max_bytes: of the archive; a server that sends more does not send this.
-        tree: git's id of that folder (SHA-1, hex): archives are packed anew now and then, their content stays.
         ways_out: what a user can do without it, for messages.
+        sha256: of the archive, if its bytes are promised to stay the same.
+        tree: otherwise git's id of the folder of its recordings (SHA-1, hex): archives are packed anew now and then, their content
+            stays.
         is_executable: whether a file of that name has git's mode 100755, which is part of ``tree``.
     """
 
     label: str
     url: str
-    folder: str
+    recordings: re.Pattern[str]
     max_bytes: int
-    tree: str
     ways_out: str
+    sha256: str = ""
+    tree: str = ""
     is_executable: Callable[[str], bool] = lambda name: False
 
     def check(self, blobs: Iterable[tuple[str, str]], where: Path) -> None:
-        """Compare files, as pairs of name and git blob id, with what was published.
+        """Compare files, as pairs of name and git blob id, with what was published, if ``tree`` tells.
 
         Raises:
             ValueError: they differ.
         """
+        if not self.tree:
+            return
         files = dict(blobs)
         if (found := self.tree_hash(files)) != self.tree:
             raise ValueError(
@@ -97,7 +103,9 @@ def _install(archive: Archive, part: Path, folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
         recordings = Path(scratch) / "recordings"
         try:
-            extract(part, archive.folder, recordings)
+            if archive.sha256:
+                _check_sha256(part, archive.sha256)
+            extract(part, archive.recordings, recordings)
             archive.check(_blobs(recordings), recordings)
         except (tarfile.TarError, ValueError, OSError, EOFError) as error:
             if isinstance(error, OSError) and error.errno in FULL_DISK:
@@ -109,6 +117,12 @@ def _install(archive: Archive, part: Path, folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)  # a damaged one
         recordings.rename(folder)
     part.unlink()
+
+
+def _check_sha256(path: Path, sha256: str) -> None:
+    with path.open("rb") as file:
+        if (found := hashlib.file_digest(file, "sha256").hexdigest()) != sha256:
+            raise ValueError(f"SHA-256 {found[:12]} instead of {sha256[:12]}")
 
 
 def _full(error: OSError, folder: Path) -> OSError:
@@ -127,19 +141,21 @@ def _blobs(folder: Path) -> Iterable[tuple[str, str]]:
     return ((path.name, git_blob(path.read_bytes())) for path in folder.iterdir())
 
 
-def extract(archive: Path, subfolder: str, folder: Path) -> None:
-    """Extract the regular files ``*/SUBFOLDER/NAME.wav``; only the last, checked part of a member's path is ever used."""
+def extract(archive: Path, recordings: re.Pattern[str], folder: Path) -> None:
+    """Extract the regular files whose names match; only group 1 of the pattern, which must not lead upwards, is ever used."""
     folder.mkdir()
     with tarfile.open(archive) as tar:
         for member in tar:
-            parts = member.name.split("/")
-            if not (member.isreg() and len(parts) == 3 and parts[1] == subfolder and parts[2].endswith(".wav")):
+            match = recordings.fullmatch(member.name)
+            if not member.isreg() or match is None:
                 continue
             if member.size > MAX_FILE_BYTES:
                 raise ValueError(f"{member.name} would have {member.size} bytes")
             source = tar.extractfile(member)
             assert source is not None
-            (folder / Path(parts[2]).name).write_bytes(source.read())
+            path = folder / match[1]
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(source.read())
 
 
 def _fetch(archive: Archive, path: Path) -> None:

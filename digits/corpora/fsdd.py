@@ -6,6 +6,7 @@ dataset; 3: the dataset is not on this machine and cannot be downloaded.
 
 import argparse
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -17,7 +18,7 @@ EXECUTABLE_SPEAKERS = ("nicolas", "theo")  # their files happen to be marked as 
 ARCHIVE = Archive(
     label="FSDD v1.0.10",
     url="https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs/tags/v1.0.10.tar.gz",
-    folder="recordings",
+    recordings=re.compile(r"[^/]+/recordings/([^/]+\.wav)"),
     max_bytes=200_000_000,  # it has 16 MB
     tree="d04322e322a9f937f6f4f7c8546693755184df5b",
     ways_out="set FSDD_ROOT (or data.root) to a copy of free-spoken-digit-dataset v1.0.10, "

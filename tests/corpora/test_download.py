@@ -1,6 +1,8 @@
+import hashlib
 import http.server
 import io
 import os
+import re
 import socket
 import subprocess
 import tarfile
@@ -98,8 +100,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "cache" / "words"
 
 
+RECORDINGS = re.compile(r"[^/]+/recordings/([^/]+\.wav)")
+
+
 def archive_of(clips: Path, url: str) -> Archive:
-    blank = Archive("words 1.0", url, "recordings", 10_000_000, "", "use your own", is_executable=lambda name: "_theo_" in name)
+    blank = Archive("words 1.0", url, RECORDINGS, 10_000_000, "use your own", is_executable=lambda name: "_theo_" in name)
     blobs = {path.name: git_blob(path.read_bytes()) for path in clips.iterdir()}
     return replace(blank, tree=blank.tree_hash(blobs))
 
@@ -206,7 +211,7 @@ def test_hostile_members_are_never_extracted(clips: Path, tmp_path: Path) -> Non
     archive = pack(clips, tmp_path / "hostile.tar.gz", hostile_members())
     target = tmp_path / "deep" / "deeper" / "out"
     target.parent.mkdir(parents=True)
-    extract(archive, "recordings", target)
+    extract(archive, RECORDINGS, target)
     assert sorted(path.name for path in target.iterdir()) == sorted(path.name for path in clips.iterdir())
     assert not list(tmp_path.rglob("escape.wav"))
 
@@ -220,6 +225,21 @@ def test_a_bad_download_leaves_no_folder(clips: Path, folder: Path, server: Serv
         download(archive_of(clips, f"{server.url}/{name}"), folder)
     left = {".words.part"} if name == "short" else set()  # the next attempt continues it
     assert {path.name for path in folder.parent.iterdir()} - {".words.lock"} == left
+
+
+@pytest.mark.parametrize("right", [True, False])
+@pytest.mark.usefixtures("no_waiting")
+def test_an_archive_with_a_checksum_is_held_to_it(clips: Path, folder: Path, server: Server, right: bool) -> None:
+    content = pack(clips, server.root / "good.tar.gz").read_bytes()
+    digest = hashlib.sha256(content if right else b"").hexdigest()
+    archive = replace(archive_of(clips, f"{server.url}/good.tar.gz"), tree="", sha256=digest)
+    if right:
+        download(archive, folder)
+        assert len(list(folder.iterdir())) == 20
+        return
+    with pytest.raises(UnreachableError, match=r"is damaged or has changed .SHA-256 [0-9a-f]{12} instead of e3b0c44298fc"):
+        download(archive, folder)
+    assert not folder.exists()
 
 
 @pytest.mark.usefixtures("no_waiting")
