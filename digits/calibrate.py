@@ -48,13 +48,19 @@ def held_out(folder: Path) -> "tuple[Tensor, Tensor]":
     """
     import torch
 
+    from digits.corpora.corpus import N_DIGITS
     from digits.training import runs
 
     finished = runs.read_metrics(folder)
     for run_dir, metrics in finished.items():
         if not metrics.get("complete", True):
             raise ValueError(f"{run_dir}: was tested on a part of its clips only; calibrate on complete runs")
-    rows = [row for run_dir in finished for row in runs.read_predictions(run_dir) if row["condition"] == "clean"]
+    rows = [
+        row
+        for run_dir in finished
+        for row in runs.read_predictions(run_dir)
+        if row["condition"] == "clean" and row["digit"] < N_DIGITS
+    ]
     if not rows:
         raise ValueError(f"{folder}: no finished run with test clips in it")
     if len({len(row["logits"]) for row in rows}) > 1:

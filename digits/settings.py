@@ -126,10 +126,12 @@ TRAIN = {
     "data.test_speakers": NAMES,
     "data.batch_size": whole(1),
     "data.seed": whole(0, 2**32 - 1),
+    "data.val_sources": list_of(TEXT, "corpora, like [speech_commands]"),
     "data.train_sets": GROUP,
     "data.train_sets.*": GROUP,
     "data.train_sets.*.copies": whole(0),
     "data.train_sets.*.source": optional(TEXT),
+    "data.train_sets.*.only": list_of(whole(0, N_DIGITS), f"labels, 0 to {N_DIGITS}"),
     "data.train_sets.*.effects_rate_hz": optional(RATE),
     "data.front_end.sample_rate": RATE,
     "data.front_end.window_s": number(0.1, 10),
@@ -264,10 +266,11 @@ def _check_corpora(given: dict[str, Any]) -> None:
     if root := given.get("data.root"):
         _require(Path(str(root)).expanduser().is_dir(), "data.root", "be a folder that exists", root)
     for name, value in given.items():
-        if name.endswith(".source") and value is not None:
+        sources = value if name == "data.val_sources" else [value] if name.endswith(".source") and value is not None else []
+        for source in sources:
             from digits.corpora import catalog  # here, because recognising needs none
 
-            _require(value in catalog.CORPORA, name, f"be one of {', '.join(catalog.CORPORA)}", value)
+            _require(source in catalog.CORPORA, name, f"be one of {', '.join(catalog.CORPORA)}", source)
 
 
 def _limits(front_end: dict[str, Any]) -> Iterator[tuple[str, float, str]]:

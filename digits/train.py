@@ -192,16 +192,20 @@ def _metrics(plan: "Plan", trainer: "lightning.Trainer", classifier: "DigitClass
     scores = _evaluate(trainer, classifier, data, "best" if cfg.fit else plan.ckpt_path)
     logits = classifier.test_logits.get("clean")
     labels = data.test_labels[: 0 if logits is None else len(logits)]
-    correct = 0 if logits is None else int((logits[:, :N_DIGITS].argmax(dim=1) == labels).sum())
+    is_digit = labels < N_DIGITS
+    total = int(is_digit.sum())
+    correct = 0 if logits is None else int((logits[:, :N_DIGITS].argmax(dim=1) == labels)[is_digit].sum())
+    others = 0 if logits is None else int((logits.argmax(dim=1) < N_DIGITS)[~is_digit].sum())
     return {
         "experiment": cfg.name,
         "corpus": data.corpus.name,
         "split": data.split,
         "seed": cfg.seed,
         "val/acc": scores.get("val/acc"),
-        "test/acc": correct / len(labels) if len(labels) else None,
+        "test/acc": correct / total if total else None,
         "test/correct": correct,
-        "test/total": len(labels),
+        "test/total": total,
+        **({"test/others": len(labels) - total, "test/others_taken": others} if len(labels) > total else {}),
         "train_clips": len(data.parts.train) if cfg.fit else None,
         "n_outputs": cfg.model.get("n_outputs", N_DIGITS),
         **{name: value for name, value in scores.items() if name.startswith("test/acc_")},

@@ -17,6 +17,7 @@ NONE = "none"  # in the names of their recordings, in the place of the digit
 FILE_NAME = re.compile(rf"(?P<digit>[0-9]|{NONE})_(?P<speaker>.+)_(?P<take>[0-9]+)", re.ASCII)
 TAKES_PER_FOLD = 5  # as in FSDD's official split, whose test part is takes 0-4
 N_FOLDS = 10
+TEST_FOLD, VAL_FOLD = 0, 1  # of the official split
 SPLITS = ("official", "take_fold", "speaker", "test_only", "all")
 
 
@@ -37,6 +38,9 @@ class Clip:
     take: int
     blob: str
     fold: int | None = None
+
+    def get_fold(self) -> int:
+        return self.take // TAKES_PER_FOLD if self.fold is None else self.fold
 
 
 @dataclass(frozen=True)
@@ -133,17 +137,17 @@ def divide(clips: Sequence[Clip], split: str, fold: int = 0, test_speakers: Coll
     if split == "test_only":
         return Parts([], [], list(range(len(clips))))
     if split == "all":
-        return Parts(list(range(len(clips))), [i for i, clip in enumerate(clips) if _fold(clip) == 1], [])
+        return Parts(list(range(len(clips))), [i for i, clip in enumerate(clips) if clip.get_fold() == VAL_FOLD], [])
     if split == "speaker":
         speakers = _known(test_speakers, clips)
         tested = [clip.speaker in speakers for clip in clips]
-        validated = [_fold(clip) == 1 for clip in clips]
+        validated = [clip.get_fold() == VAL_FOLD for clip in clips]
     else:
         if not (0 <= fold < N_FOLDS):
             raise ValueError(f"data.fold must be 0 to {N_FOLDS - 1}, got {fold}")
-        test_fold = fold if split == "take_fold" else 0
-        tested = [_fold(clip) == test_fold for clip in clips]
-        validated = [_fold(clip) == (test_fold + 1) % N_FOLDS for clip in clips]
+        test_fold = fold if split == "take_fold" else TEST_FOLD
+        tested = [clip.get_fold() == test_fold for clip in clips]
+        validated = [clip.get_fold() == (test_fold + 1) % N_FOLDS for clip in clips]
     parts = Parts(
         train=[i for i in range(len(clips)) if not tested[i] and not validated[i]],
         val=[i for i in range(len(clips)) if validated[i] and not tested[i]],
@@ -158,10 +162,6 @@ def divide(clips: Sequence[Clip], split: str, fold: int = 0, test_speakers: Coll
                 "use data.split=test_only to test a trained model on every clip"
             )
     return parts
-
-
-def _fold(clip: Clip) -> int:
-    return clip.take // TAKES_PER_FOLD if clip.fold is None else clip.fold
 
 
 def _known(test_speakers: Collection[str], clips: Sequence[Clip]) -> set[str]:

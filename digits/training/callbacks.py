@@ -71,7 +71,8 @@ class Dashboard(lightning.Callback):
                 accuracies = {name: float((digits == labels).float().mean()) for name, digits in predicted.items()}
                 logger.experiment.add_figure("test/conditions", figures.condition_bars(accuracies))
             logger.experiment.add_figure("test/confusion", _confusion(labels, predicted["clean"]))
-            self._add_errors(logger.experiment, trainer.datamodule.test_clips, labels, predicted["clean"])  # type: ignore[attr-defined]
+            digits = [clip for clip in trainer.datamodule.test_clips if clip.digit < N_DIGITS]  # type: ignore[attr-defined]
+            self._add_errors(logger.experiment, digits, labels, predicted["clean"])
 
     def _add_errors(self, board: Any, clips: list[Any], labels: Tensor, predicted: Tensor) -> None:
         for index in (predicted != labels).nonzero().flatten().tolist()[: self.n_misclassified]:
@@ -208,10 +209,12 @@ def _export(best: Path, clips: list[Any]) -> None:
 
 
 def _answers(trainer: lightning.Trainer, pl_module: Any) -> tuple[Tensor, dict[str, Tensor]]:
-    """Labels of the tested clips and, for each condition, the digits recognised, (clips,) each."""
-    predicted = {name: logits[:, :N_DIGITS].argmax(dim=1) for name, logits in pl_module.test_logits.items()}
-    n_tested = min(map(len, predicted.values()), default=0)  # limit_test_batches leaves the others out
-    return trainer.datamodule.test_labels[:n_tested], predicted  # type: ignore[attr-defined]
+    """Labels of the digits tested and, for each condition, what they were recognised as, (clips,) each."""
+    n_tested = min(map(len, pl_module.test_logits.values()), default=0)  # limit_test_batches leaves the others out
+    labels = trainer.datamodule.test_labels[:n_tested]  # type: ignore[attr-defined]
+    is_digit = labels < N_DIGITS
+    predicted = {name: logits[is_digit, :N_DIGITS].argmax(dim=1) for name, logits in pl_module.test_logits.items()}
+    return labels[is_digit], predicted
 
 
 def _confusion(labels: Tensor, predicted: Tensor) -> Figure:

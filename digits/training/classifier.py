@@ -21,7 +21,8 @@ class DigitClassifier(lightning.LightningModule):
     """Trains a network with cross entropy, AdamW and a one-cycle learning rate schedule (arXiv 1708.07120).
 
     Logs ``train/loss``, ``train/learning_rate``, ``val/loss``, ``val/acc``, ``val/f1`` and, for each test condition, ``test/acc``
-    (clean) or ``test/acc_<condition>``. Accuracy is over the ten digits only; a "no digit" output is ignored.
+    (clean) or ``test/acc_<condition>``. Accuracy is that of digits over the ten digit outputs; a "no digit" output is ignored. If
+    there are other sounds to validate on, the loss includes them, and ``val/others`` is the share of them taken for digits.
 
     Args:
         network: ``name`` and settings for :func:`digits.networks.build`.
@@ -55,7 +56,7 @@ class DigitClassifier(lightning.LightningModule):
             "acc": MulticlassAccuracy(N_DIGITS, average="micro"),
             "f1": MulticlassF1Score(N_DIGITS),
         }
-        self.train_loss, self.val_loss = MeanMetric(), MeanMetric()
+        self.train_loss, self.val_loss, self.val_others = MeanMetric(), MeanMetric(), MeanMetric()
         self.val_metrics = MetricCollection(accuracy, prefix="val/")
         self.test_metrics = nn.ModuleList(MulticlassAccuracy(N_DIGITS, average="micro") for _ in conditions)
         self._test_batches: list[list[Tensor]] = [[] for _ in conditions]
@@ -72,7 +73,7 @@ class DigitClassifier(lightning.LightningModule):
     def on_fit_start(self) -> None:
         labels = self.trainer.datamodule.train_set.tensors[1]  # type: ignore[attr-defined]
         if (labels == NO_DIGIT).any() and self.hparams["network"].get("n_outputs", N_DIGITS) == N_DIGITS:
-            raise ValueError("data.train_sets holds sounds other than digits, which needs model.n_outputs=11")
+            raise ValueError("the training set holds sounds other than digits, which needs model.n_outputs=11")
 
     def on_train_epoch_start(self) -> None:
         # All randomness of an epoch follows from seed and epoch: a resumed run repeats what an unbroken one would have done.
@@ -91,8 +92,13 @@ class DigitClassifier(lightning.LightningModule):
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         log_mel, label = batch
         logits = self(log_mel)
-        self.val_loss.update(F.cross_entropy(logits, label), len(label))
-        self.val_metrics.update(logits[:, :N_DIGITS], label)
+        has_output, is_digit = label < logits.shape[1], label < N_DIGITS
+        if has_output.any():
+            self.val_loss.update(F.cross_entropy(logits[has_output], label[has_output]), int(has_output.sum()))
+        if is_digit.any():
+            self.val_metrics.update(logits[is_digit, :N_DIGITS], label[is_digit])
+        if not is_digit.all():
+            self.val_others.update((logits[~is_digit].argmax(dim=1) < N_DIGITS).float())
 
     def on_validation_epoch_end(self) -> None:
         if not (loss := self.val_loss.compute()).isfinite():
@@ -101,6 +107,8 @@ class DigitClassifier(lightning.LightningModule):
             )
         self.log("val/loss", self.val_loss, prog_bar=True)
         self.log_dict(self.val_metrics, prog_bar=True)
+        if self.val_others.update_called:
+            self.log("val/others", self.val_others)
 
     def on_test_start(self) -> None:
         self._test_batches = [[] for _ in self.hparams["conditions"]]
@@ -110,7 +118,9 @@ class DigitClassifier(lightning.LightningModule):
         condition, metric = self.hparams["conditions"][dataloader_idx], self.test_metrics[dataloader_idx]
         logits = self(log_mel)
         self._test_batches[dataloader_idx].append(logits.cpu())
-        metric(logits[:, :N_DIGITS], label)
+        is_digit = label < N_DIGITS
+        if is_digit.any():
+            metric(logits[is_digit, :N_DIGITS], label[is_digit])
         name = "test/acc" if condition == "clean" else f"test/acc_{condition}"
         self.log(name, metric, on_step=False, on_epoch=True, add_dataloader_idx=False)  # type: ignore[arg-type]
 

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Sampler, TensorDataset
 
 from digits import effects
 from digits.corpora import catalog, corpus
-from digits.corpora.corpus import Corpus, Parts
+from digits.corpora.corpus import NO_DIGIT, Clip, Corpus, Parts
 from digits.effects import Effects
 from digits.training.log_mels import log_mels
 
@@ -81,6 +81,7 @@ class TrainSet:
     copies: int = 1
     effects: Effects = field(default_factory=dict)
     source: str | None = None
+    only: Sequence[int] = tuple(range(NO_DIGIT + 1))
     effects_rate_hz: int | None = None
     non_digit: Effects = field(default_factory=dict)
 
@@ -120,8 +121,11 @@ class DigitsDataModule(lightning.LightningDataModule):
         test_conditions: name -> effects (:mod:`digits.effects`) for the test clips; ``clean`` has none.
         train_sets: name -> one part of the training set. It holds ``copies`` of the training clips (0 leaves the part out), each
             with its ``effects`` drawn anew, at ``effects_rate_hz`` (default: the front end's sample rate). With ``source``, they
-            are copies of another corpus instead. Effects under ``non_digit`` come first and turn the clip into another sound,
-            labelled as no digit; such a part, or one from a corpus of other words, needs ``model.n_outputs=11``.
+            are copies of another corpus instead; with ``only``, of the clips with these labels (10 is no digit). Effects under
+            ``non_digit`` come first and turn the clip into another sound, labelled as no digit; such a part, or one from a corpus
+            of other words, needs ``model.n_outputs=11``.
+        val_sources: other corpora whose fold 1 is added to the validation part. Of these, ``train_sets`` leave out folds 0 and 1,
+            except under the split ``all``.
         batch_size: of training.
         seed: of the order of the batches. Effects are the same for every seed.
 
@@ -139,6 +143,7 @@ class DigitsDataModule(lightning.LightningDataModule):
         front_end: dict[str, Any] | None = None,
         test_conditions: dict[str, Effects] | None = None,
         train_sets: dict[str, dict[str, Any]] | None = None,
+        val_sources: Sequence[str] = (),
         batch_size: int = 100,
         seed: int = 0,
     ) -> None:
@@ -181,9 +186,16 @@ class DigitsDataModule(lightning.LightningDataModule):
             for name, condition in self.conditions.items()
             if self.parts.test
         ]
-        self.val_set = InMemory(log_mel[self.parts.val], labels[self.parts.val])
+        self.val_set = InMemory(*self._validation_tensors(log_mel[self.parts.val], labels[self.parts.val]))
         if self.parts.train:
             self.train_set = InMemory(*self._training_tensors())
+
+    def _validation_tensors(self, log_mel: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        for source in self.hparams["val_sources"] if self.parts.val else ():
+            clips = [clip for clip in catalog.get(source).load(None).clips if clip.get_fold() == corpus.VAL_FOLD]
+            log_mel = torch.cat([log_mel, log_mels(clips, self.front_end)])
+            labels = torch.cat([labels, torch.tensor([clip.digit for clip in clips])])
+        return log_mel, labels
 
     def _training_tensors(self) -> tuple[Tensor, Tensor]:
         log_mels, labels = [], []
@@ -196,15 +208,18 @@ class DigitsDataModule(lightning.LightningDataModule):
     def _copies(self, part: TrainSet) -> Iterator[tuple[Tensor, Tensor]]:
         """Log-mels and labels of each copy of the clips of one part of the training set."""
         # All clips of the corpus go into one cache file, whatever the split; only the training part of them is used.
-        clips, used = (
-            (self.corpus.clips, self.parts.train)
-            if part.source is None
-            else (catalog.get(part.source).load(None).clips, slice(None))
-        )
-        label = torch.tensor([corpus.NO_DIGIT if part.non_digit else clip.digit for clip in clips])[used]
+        clips = self.corpus.clips if part.source is None else catalog.get(part.source).load(None).clips
+        used = [i for i in self._trained_on(part.source, clips) if clips[i].digit in part.only]
+        label = torch.tensor([NO_DIGIT if part.non_digit else clip.digit for clip in clips])[used]
         voices = catalog.get("espeak").load(None).clips if effects.need_voices(part.all_effects) else []
         for seed in range(part.copies):
             yield log_mels(clips, self.front_end, part.all_effects, seed, voices, part.effects_rate_hz)[used], label
+
+    def _trained_on(self, source: str | None, clips: Sequence[Clip]) -> Sequence[int]:
+        if source is None:
+            return self.parts.train
+        held_out = source in self.hparams["val_sources"] and self.hparams["split"] != "all"
+        return [i for i, clip in enumerate(clips) if not (held_out and clip.get_fold() in (corpus.TEST_FOLD, corpus.VAL_FOLD))]
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
         trainer: Any = self.trainer

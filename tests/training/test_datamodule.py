@@ -1,3 +1,4 @@
+import hashlib
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -8,7 +9,7 @@ import torch
 from hydra.utils import instantiate
 from support import compose_config, spoken, tiny_run, write_corpus
 
-from digits.corpora import corpus, espeak
+from digits.corpora import catalog, corpus, espeak
 from digits.train import train
 from digits.training import runs
 from digits.training.datamodule import DigitsDataModule, EpochBatches
@@ -158,6 +159,80 @@ def test_sounds_that_are_no_digits_have_a_label_of_their_own_and_need_an_output(
     assert {row["predicted"] for row in rows} <= set(range(10))
 
 
+def people(clips: list[corpus.Clip]) -> list[corpus.Clip]:
+    """20 clips as of another corpus: each of four folds has a zero, a one and three other words, and their labels know it."""
+    return [replace(clip, digit=(i // 4) if i < 8 else corpus.NO_DIGIT, fold=i % 4) for i, clip in enumerate(clips)]
+
+
+def test_other_corpora_validate_too_and_are_not_trained_on_there(
+    tiny_corpus: Path, clips: list[corpus.Clip], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(espeak, "load", {"espeak-words": corpus.Corpus("espeak-words", people(clips))}.__getitem__)
+    of_people = "+data.train_sets.people={source: espeak-words, copies: 2}"
+    without = build(tiny_corpus, "conditions=clean", of_people)
+    assert len(without.train_set) == len(without.parts.train) + 2 * 20
+    held_out = build(tiny_corpus, "conditions=clean", of_people, "data.val_sources=[espeak-words]")
+    assert len(held_out.train_set) == len(held_out.parts.train) + 2 * 10
+    assert len(held_out.val_set) == len(without.val_set) + 5
+    assert held_out.val_set.tensors[1][-5:].tolist() == [0, 1, 10, 10, 10]
+    everything = build(tiny_corpus, "conditions=clean", of_people, "data.val_sources=[espeak-words]", "data.split=all")
+    assert len(everything.train_set) == 240 + 2 * 20
+    assert len(everything.val_set) == len(held_out.val_set)
+
+
+def test_a_part_may_hold_only_some_labels(tiny_corpus: Path, clips: list[corpus.Clip], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(espeak, "load", {"espeak-words": corpus.Corpus("espeak-words", people(clips))}.__getitem__)
+    rare = build(tiny_corpus, "conditions=clean", "+data.train_sets.rare={source: espeak-words, copies: 3, only: [1]}")
+    assert rare.train_set.tensors[1][len(rare.parts.train) :].tolist() == 12 * [1]
+    few = build(tiny_corpus, "conditions=clean", "+data.train_sets.clean.only=[7, 8]")
+    assert set(few.train_set.tensors[1].tolist()) == {7, 8}
+
+
+def test_other_sounds_count_in_the_loss_and_not_in_the_accuracy(
+    tiny_corpus: Path, tmp_path: Path, clips: list[corpus.Clip], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(espeak, "load", {"espeak-words": corpus.Corpus("espeak-words", people(clips))}.__getitem__)
+    seen: dict[str, float] = {}
+    monkeypatch.setattr(
+        "digits.training.callbacks.EpochLines.on_train_epoch_end", lambda self, t, m: seen.update(t.callback_metrics)
+    )
+    short = ("trainer.max_epochs=1", "data.batch_size=20", "data.val_sources=[espeak-words]")
+    metrics = train(tiny_run(tiny_corpus, tmp_path / "ten", *short))
+    assert seen["val/others"] == 1  # without an output for them, all are taken for digits
+    assert 0 <= metrics["val/acc"] <= 1
+    train(tiny_run(tiny_corpus, tmp_path / "eleven", *short, "model.n_outputs=11"))
+    assert 0 <= seen["val/others"] <= 1
+
+
+def test_a_corpus_of_digits_and_other_words_can_be_the_experiment_s(tiny_corpus: Path, tmp_path: Path) -> None:
+    """Other words are counted apart, and are no errors of the digits."""
+    root = tmp_path / "words"
+    for path in tiny_corpus.glob("*_ann_*"):
+        (root / ("happy" if path.name[0] in "89" else corpus.WORDS[int(path.name[0])])).mkdir(parents=True, exist_ok=True)
+        word, take = ("happy" if path.name[0] in "89" else corpus.WORDS[int(path.name[0])]), path.stem.split("_")[-1]
+        speaker = hashlib.sha256(f"{take}".encode()).hexdigest()[:8]
+        (root / word / f"{speaker}_nohash_{path.name[0]}.wav").write_bytes(path.read_bytes())
+    cfg = compose_config(
+        "data=speech_commands",
+        "name=x",
+        f"run_dir={tmp_path / 'run'}",
+        f"data.root={root}",
+        "conditions=clean",
+        "model.n_outputs=11",
+        "data.batch_size=10",
+        "max_epochs=2",
+        "export=false",
+        "data.split=take_fold",
+    )
+    found = {clip.get_fold() for clip in catalog.get("speech_commands").load(str(root)).clips}
+    cfg.data.fold = next(fold for fold in found if (fold + 1) % 10 in found)
+    metrics = train(cfg)
+    rows = runs.read_predictions(tmp_path / "run")
+    assert metrics["test/total"] == sum(row["digit"] < 10 for row in rows) > 0
+    assert metrics["test/others"] == sum(row["digit"] == 10 for row in rows) > 0
+    assert metrics["test/correct"] == sum(row["digit"] == max(range(10), key=row["logits"].__getitem__) for row in rows)
+
+
 @pytest.mark.parametrize(
     ("train_sets", "message"),
     [
@@ -172,7 +247,7 @@ def test_impossible_training_sets_are_refused(train_sets: dict, message: str) ->
 
 
 def test_unknown_source_is_named() -> None:
-    with pytest.raises(ValueError, match=r"data\.source must be one of fsdd, folder, espeak, .*, got tape"):
+    with pytest.raises(ValueError, match=r"data\.source must be one of fsdd, .*, folder, espeak, .*, got tape"):
         DigitsDataModule(source="tape").setup("fit")
     with pytest.raises(ValueError, match=r"data\.root=FOLDER"):
         DigitsDataModule(source="folder").setup("fit")
