@@ -207,9 +207,11 @@ class DigitsDataModule(lightning.LightningDataModule):
 
     def _copies(self, part: TrainSet) -> Iterator[tuple[Tensor, Tensor]]:
         """Log-mels and labels of each copy of the clips of one part of the training set."""
-        # All clips of the corpus go into one cache file, whatever the split; only the training part of them is used.
-        clips = self.corpus.clips if part.source is None else catalog.get(part.source).load(None).clips
-        used = [i for i in self._trained_on(part.source, clips) if clips[i].digit in part.only]
+        # All clips with these labels go into one cache file, whatever the split; only the training part of them is used.
+        of_source = self.corpus.clips if part.source is None else catalog.get(part.source).load(None).clips
+        trained_on = set(self._trained_on(part.source, of_source))
+        chosen = [i for i, clip in enumerate(of_source) if clip.digit in part.only]
+        clips, used = [of_source[i] for i in chosen], [n for n, i in enumerate(chosen) if i in trained_on]
         label = torch.tensor([NO_DIGIT if part.non_digit else clip.digit for clip in clips])[used]
         voices = catalog.get("espeak").load(None).clips if effects.need_voices(part.all_effects) else []
         for seed in range(part.copies):

@@ -193,9 +193,8 @@ def test_other_sounds_count_in_the_loss_and_not_in_the_accuracy(
 ) -> None:
     monkeypatch.setattr(espeak, "load", {"espeak-words": corpus.Corpus("espeak-words", people(clips))}.__getitem__)
     seen: dict[str, float] = {}
-    monkeypatch.setattr(
-        "digits.training.callbacks.EpochLines.on_train_epoch_end", lambda self, t, m: seen.update(t.callback_metrics)
-    )
+    at_the_end = "digits.training.callbacks.EpochLines.on_train_epoch_end"
+    monkeypatch.setattr(at_the_end, lambda self, trainer, module: seen.update(trainer.callback_metrics))
     short = ("trainer.max_epochs=1", "data.batch_size=20", "data.val_sources=[espeak-words]")
     metrics = train(tiny_run(tiny_corpus, tmp_path / "ten", *short))
     assert seen["val/others"] == 1  # without an output for them, all are taken for digits
