@@ -24,8 +24,6 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from digits import cli, settings
-from digits.corpora import catalog
-from digits.corpora.corpus import N_DIGITS
 from digits.training import runs
 
 if TYPE_CHECKING:  # torch and Lightning take seconds to import, and no mistake or --help should wait for them
@@ -84,9 +82,9 @@ def job(cfg: DictConfig) -> float | None:
     from digits.training.locks import BusyError
 
     try:
-        if cfg.resume is True and (metrics := _finished(cfg)):
+        if cfg.resume is True and (finished := _finished(cfg)):
             log.info("%s: already finished, kept", cfg.run_dir)
-            return metrics["val/acc"]
+            return finished["val/acc"]
         return train(cfg)["val/acc"]
     except BusyError:
         raise  # nothing in that folder is ours
@@ -144,7 +142,7 @@ def _run(plan: "Plan") -> dict[str, Any]:
     import lightning
     from hydra.utils import instantiate
 
-    from digits.training import resume
+    from digits.training import metrics, resume
 
     cfg = plan.cfg
     lightning.seed_everything(cfg.seed, workers=True, verbose=False)
@@ -153,7 +151,7 @@ def _run(plan: "Plan") -> dict[str, Any]:
     trainer: lightning.Trainer = instantiate(cfg.trainer, enable_progress_bar=sys.stdout.isatty())
     data.setup("fit")
     resume.prepare(plan)  # only now: a mistake found so far costs no earlier run
-    hparams = _hparams(cfg, data)
+    hparams = metrics.hparams(cfg, data)
     for logger in trainer.loggers:
         logger.log_hyperparams(hparams)
 
@@ -161,13 +159,13 @@ def _run(plan: "Plan") -> dict[str, Any]:
     if cfg.fit:
         _fit(trainer, classifier, data, plan.ckpt_path)
     train_s = round(time.perf_counter() - started, 2) if cfg.fit and not plan.continues else None  # of a whole training
-    metrics = _metrics(plan, trainer, classifier, data) | {"train_s": train_s}
+    measured = metrics.measure(plan, trainer, classifier, data) | {"train_s": train_s}
     if trainer.is_global_zero:
-        runs.write_json(plan.run_dir / runs.METRICS, metrics)
-        _tell_loggers(trainer, hparams, metrics)
-        if metrics["test/total"]:
-            log.info("  test/acc %.4f (%d/%d)", metrics["test/acc"], metrics["test/correct"], metrics["test/total"])
-    return metrics
+        runs.write_json(plan.run_dir / runs.METRICS, measured)
+        metrics.tell_loggers(trainer, hparams, measured)
+        if measured["test/total"]:
+            log.info("  test/acc %.4f (%d/%d)", measured["test/acc"], measured["test/correct"], measured["test/total"])
+    return measured
 
 
 def quieten() -> None:
@@ -184,91 +182,6 @@ def _fit(trainer: "lightning.Trainer", classifier: "DigitClassifier", data: "Dig
         if trainer.interrupted:
             raise KeyboardInterrupt from None
         raise
-
-
-def _metrics(plan: "Plan", trainer: "lightning.Trainer", classifier: "DigitClassifier", data: "DigitsDataModule") -> dict[str, Any]:
-    """Validate, test, and collect what ``metrics.json`` holds."""
-    cfg, epochs = plan.cfg, trainer.current_epoch if plan.cfg.fit else 0
-    scores = _evaluate(trainer, classifier, data, "best" if cfg.fit else plan.ckpt_path)
-    logits = classifier.test_logits.get("clean")
-    labels = data.test_labels[: 0 if logits is None else len(logits)]
-    is_digit = labels < N_DIGITS
-    total = int(is_digit.sum())
-    correct = 0 if logits is None else int((logits[:, :N_DIGITS].argmax(dim=1) == labels)[is_digit].sum())
-    others = 0 if logits is None else int((logits.argmax(dim=1) < N_DIGITS)[~is_digit].sum())
-    return {
-        "experiment": cfg.name,
-        "corpus": data.corpus.name,
-        "split": data.split,
-        "seed": cfg.seed,
-        "val/acc": scores.get("val/acc"),
-        "test/acc": correct / total if total else None,
-        "test/correct": correct,
-        "test/total": total,
-        **({"test/others": len(labels) - total, "test/others_taken": others} if len(labels) > total else {}),
-        "train_clips": len(data.parts.train) if cfg.fit else None,
-        "n_outputs": cfg.model.get("n_outputs", N_DIGITS),
-        **{name: value for name, value in scores.items() if name.startswith("test/acc_")},
-        **_battery(scores),
-        "trained_on": cfg.classifier.corpus,
-        "is_synthetic": cfg.classifier.corpus in catalog.CORPORA and catalog.get(cfg.classifier.corpus).is_synthetic,
-        "settings": runs.config_digest(cfg, without_seed=True),
-        "ckpt_path": plan.evaluated,
-        "parameters": sum(parameter.numel() for parameter in classifier.network.parameters()),
-        "epochs": epochs,
-        "complete": runs.is_complete(trainer),
-        **runs.identity(cfg),
-        **runs.environment(),
-    }
-
-
-def _evaluate(
-    trainer: "lightning.Trainer", classifier: "DigitClassifier", data: "DigitsDataModule", ckpt_path: str | None
-) -> dict[str, float]:
-    if trainer.fast_dev_run:  # type: ignore[attr-defined]  # it keeps no checkpoint
-        ckpt_path = None
-    scores: dict[str, float] = {}
-    if data.parts.val:
-        scores |= trainer.validate(classifier, data, ckpt_path=ckpt_path, weights_only=True, verbose=False)[0]
-    if data.parts.test:
-        for condition_scores in trainer.test(classifier, data, ckpt_path=ckpt_path, weights_only=True, verbose=False):
-            scores |= condition_scores
-    return scores
-
-
-def _battery(scores: dict[str, float]) -> dict[str, float]:
-    """Mean and worst accuracy over all conditions, clean included, where there are several."""
-    accuracies = [value for name, value in scores.items() if name.startswith("test/acc")]
-    return {"test/mean": sum(accuracies) / len(accuracies), "test/worst": min(accuracies)} if len(accuracies) > 1 else {}
-
-
-def _tell_loggers(trainer: "lightning.Trainer", hparams: dict[str, Any], metrics: dict[str, Any]) -> None:
-    """The final scores, beside the hyperparameters where a logger has a place for both."""
-    from lightning.pytorch.loggers import TensorBoardLogger
-
-    shown = {name: value for name, value in metrics.items() if name.startswith(("val/acc", "test/acc")) and value is not None}
-    for logger in trainer.loggers:
-        if isinstance(logger, TensorBoardLogger):
-            tested = {name: value for name, value in shown.items() if name.startswith("test/")}
-            logger.log_hyperparams(hparams, tested, step=trainer.global_step)
-        else:
-            logger.log_metrics(shown, step=trainer.global_step)
-        logger.finalize("success")
-
-
-def _hparams(cfg: DictConfig, data: "DigitsDataModule") -> dict[str, Any]:
-    """TensorBoard's table sorts them by name and shows five at first: the names under ``with/`` come after these five."""
-    resolved: Any = OmegaConf.to_container(cfg, resolve=True)
-    return {
-        "experiment": cfg.name,
-        "corpus": data.corpus.name,
-        "split": data.split,
-        "seed": cfg.seed,
-        "max_epochs": cfg.trainer.max_epochs,
-        **{f"with/model/{name}": str(value) for name, value in resolved["model"].items()},
-        **{f"with/augment/{name}": value for name, value in resolved["augment"].items()},
-        **{f"with/{name}": resolved["classifier"][name] for name in ("learning_rate", "weight_decay", "label_smoothing")},
-    }
 
 
 if __name__ == "__main__":

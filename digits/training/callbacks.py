@@ -18,7 +18,7 @@ from digits.corpora.corpus import N_DIGITS
 from digits.files import write_whole
 from digits.recognition import calibration, onnx_export, torch_models
 from digits.recognition.calibration import probabilities
-from digits.training import figures, runs
+from digits.training import figures, metrics, runs
 from digits.training.datamodule import EVAL_BATCH
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class Dashboard(lightning.Callback):
             logger._experiment = SummaryWriter(logger.log_dir, filename_suffix=runs.OF_TEST)  # Lightning has no way to change it
 
     def on_test_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        labels, predicted = _answers(trainer, pl_module)
+        labels, predicted = metrics.answers(pl_module, trainer.datamodule)  # type: ignore[attr-defined]
         for logger in _boards(trainer) if "clean" in predicted else []:
             if len(predicted) > 1:
                 accuracies = {name: float((digits == labels).float().mean()) for name, digits in predicted.items()}
@@ -90,9 +90,9 @@ class EpochLines(lightning.Callback):
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         if trainer.progress_bar_callback is not None or not trainer.is_global_zero:
             return
-        epoch, metrics = trainer.current_epoch + 1, trainer.callback_metrics
+        epoch, scores = trainer.current_epoch + 1, trainer.callback_metrics
         if epoch % self.every == 0 or epoch == trainer.max_epochs:
-            values = " ".join(f"{name} {metrics[name]:.4f}" for name in ("val/loss", "val/acc") if name in metrics)
+            values = " ".join(f"{name} {scores[name]:.4f}" for name in ("val/loss", "val/acc") if name in scores)
             log.info("  epoch %d/%s %s", epoch, trainer.max_epochs, values)
 
 
@@ -122,7 +122,7 @@ class Pictures(lightning.Callback):
             figures.learning_curve(self.epochs).savefig(self.folder / "learning_curve.png", dpi=100)
 
     def on_test_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        labels, predicted = _answers(trainer, pl_module)
+        labels, predicted = metrics.answers(pl_module, trainer.datamodule)  # type: ignore[attr-defined]
         if trainer.is_global_zero and "clean" in predicted:
             _confusion(labels, predicted["clean"]).savefig(self.folder / "confusion.png", dpi=100)
 
@@ -206,15 +206,6 @@ def _export(best: Path, clips: list[Any]) -> None:
     recordings = [audio.read(clip.path) for clip in clips[:: max(1, len(clips) // N_CHECKED)]]
     content, _ = onnx_export.export(torch_models.load(best), str(best), runs.git_commit(), recordings)
     write_whole(best.with_suffix(".onnx"), content)
-
-
-def _answers(trainer: lightning.Trainer, pl_module: Any) -> tuple[Tensor, dict[str, Tensor]]:
-    """Labels of the digits tested and, for each condition, what they were recognised as, (clips,) each."""
-    n_tested = min(map(len, pl_module.test_logits.values()), default=0)  # limit_test_batches leaves the others out
-    labels = trainer.datamodule.test_labels[:n_tested]  # type: ignore[attr-defined]
-    is_digit = labels < N_DIGITS
-    predicted = {name: logits[is_digit, :N_DIGITS].argmax(dim=1) for name, logits in pl_module.test_logits.items()}
-    return labels[is_digit], predicted
 
 
 def _confusion(labels: Tensor, predicted: Tensor) -> Figure:
