@@ -9,10 +9,12 @@ import os
 import re
 import shlex
 import stat
+import tempfile
 import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import numpy
 import soundfile
@@ -79,7 +81,7 @@ def _open(path: Path, content: bytes | None) -> soundfile.SoundFile:
         name = os.fsencode(path) if os.name == "posix" else path  # soundfile cannot encode every name
         with _without_notes():
             file = soundfile.SoundFile(name if content is None else io.BytesIO(content))
-        if _is_cut_off(file.extra_info) or (file.format == "OGG" and not _ends_its_stream(path, content)):
+        if _is_cut_off(file.extra_info) or _lacks_its_end(file.format, path, content):
             raise ValueError(TRUNCATED)
         _check_rate(file.samplerate)
     file.seekable = lambda: False  # or soundfile seeks after each block, which damages mp3; and it cannot seek in GSM
@@ -125,20 +127,22 @@ def _naming(path: str | Path, hint: str = "") -> Iterator[None]:
 
 @contextmanager
 def _without_notes() -> Iterator[None]:
-    """Discard what libmpg123 notes on the process's standard error about damaged files, which are named anyway."""
-    with _ONE_AT_A_TIME:
+    """Keep libmpg123's notes about damaged files from the process's standard error, and raise the errors among them."""
+    with _ONE_AT_A_TIME, contextlib.ExitStack() as stack:
         try:
-            kept = os.dup(2)
-        except OSError:  # it is closed
+            notes, kept = stack.enter_context(tempfile.TemporaryFile()), os.dup(2)
+        except OSError:  # standard error is closed, or there is no place for files
             yield
             return
-        with Path(os.devnull).open("wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
+        os.dup2(notes.fileno(), 2)
         try:
             yield
         finally:
             os.dup2(kept, 2)
             os.close(kept)
+        notes.seek(0)
+        if b"error:" in notes.read():
+            raise ValueError("the file is damaged: its decoder reports errors")
 
 
 def how_to_convert(path: Path) -> str:
@@ -160,7 +164,7 @@ def find_files(folder: Path, suffixes: Collection[str] = FILE_SUFFIXES) -> list[
     seen: set[tuple[int, int]] = set()
     waiting = [folder]
     for top in waiting:  # it grows by the links on the way, so that a real folder comes before the links to it
-        for current, folders, files in os.walk(top):
+        for current, folders, files in os.walk(top, onerror=_no_permission):
             status = Path(current).stat()
             if (status.st_dev, status.st_ino) in seen:
                 folders.clear()
@@ -172,6 +176,10 @@ def find_files(folder: Path, suffixes: Collection[str] = FILE_SUFFIXES) -> list[
     return sorted(found)
 
 
+def _no_permission(error: OSError) -> NoReturn:
+    raise type(error)(f"{error.filename}: no permission to read this folder") from error
+
+
 def _is_cut_off(log: str) -> bool:
     """Whether libsndfile had to shorten the data chunk, unless the header only says that the length was unknown."""
     match = re.search(r"^data : (\d+) \(should be (\d+)\)", log, re.MULTILINE)
@@ -181,17 +189,32 @@ def _is_cut_off(log: str) -> bool:
     return found < claimed < 0x7FFF_0000  # programs that write to a pipe put 0x7FFF.... or 0xFFFF.... in the header
 
 
-def _ends_its_stream(path: Path, content: bytes | None) -> bool:
-    """Whether the last page of an Ogg file is marked as the last (RFC 3533), which libsndfile does not ask."""
-    if content is None:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - MAX_OGG_PAGE))
-            content = file.read()
-    page = content[content.rfind(b"OggS") :]
-    if len(page) < 27:
+def _lacks_its_end(format_: str, path: Path, content: bytes | None) -> bool:
+    """Whether a file is shorter than its header says, in formats in which libsndfile does not ask.
+
+    Raises:
+        ValueError: an Ogg file of several recordings, of which libsndfile would read the first.
+    """
+    if format_ not in ("OGG", "AIFF", "AU", "W64"):
         return False
+    with path.open("rb") if content is None else io.BytesIO(content) as file:
+        head, length = file.read(24), file.seek(0, os.SEEK_END)
+        file.seek(max(0, length - MAX_OGG_PAGE))
+        tail = file.read()
+    if format_ == "AIFF":
+        return int.from_bytes(head[4:8], "big") + 8 > length
+    if format_ == "AU":
+        offset, size = int.from_bytes(head[4:8], "big"), int.from_bytes(head[8:12], "big")
+        return size != 0xFFFFFFFF and offset + size > length  # the former says that the length was unknown
+    if format_ == "W64":
+        return int.from_bytes(head[16:24], "little") > length
+    page = tail[tail.rfind(b"OggS") :]  # RFC 3533
+    if len(page) < 27:
+        return True
+    if page[14:18] != head[14:18]:
+        raise ValueError("holds several recordings, one after another")
     is_last, n_segments = page[5] & 4, page[26]
-    return bool(is_last) and len(page) >= 27 + n_segments + sum(page[27 : 27 + n_segments])
+    return not is_last or len(page) < 27 + n_segments + sum(page[27 : 27 + n_segments])
 
 
 def check(waveform: Waveform, sample_rate: float) -> None:

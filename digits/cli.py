@@ -36,12 +36,8 @@ CONF = str(_INSTALLED if _INSTALLED.is_dir() else _CLONED)
 def main() -> int:
     """Hand over to the subcommand that the command line names; returns the exit status."""
     name, *arguments = sys.argv[1:] or ["--help"]
-    if name in ("-h", "--help"):
-        print(f"{USAGE}\n{EXAMPLES}")
-        return 0
-    if name == "--version":
-        print(f"digits {__version__}")
-        return 0
+    if name in ("-h", "--help", "--version"):
+        return _tell(f"digits {__version__}" if name == "--version" else f"{USAGE}\n{EXAMPLES}")
     if name not in COMMANDS:
         what = "option" if name.startswith("-") else "command"
         print(f"digits: there is no {what} {name}; the commands are {', '.join(COMMANDS)}", file=sys.stderr)
@@ -50,11 +46,22 @@ def main() -> int:
     try:
         # as python -m does, which Lightning repeats for DDP
         runpy.run_module(f"digits.{name}", run_name="__main__", alter_sys=True)
+    except KeyboardInterrupt:  # while it is still being imported
+        print(f"digits {name}: interrupted", file=sys.stderr)
+        return 130
     except ModuleNotFoundError as error:
         if (error.name or "digits").startswith("digits"):  # ours, and a bug
             raise
         print(f"digits {name}: {not_installed(error, EXTRAS[name])}", file=sys.stderr)
         return 1
+    return 0
+
+
+def _tell(text: str) -> int:
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        return give_up_output(error, "digits")
     return 0
 
 

@@ -38,8 +38,10 @@ def with_file_as_setting(arguments: list[str]) -> list[str]:
     An argument that names an existing file, or that holds no ``=``, is the file.
 
     Raises:
-        ValueError: there are several.
+        ValueError: there are several, or settings of Hydra itself.
     """
+    if own := [argument for argument in arguments if argument.lstrip("+~").startswith("hydra.")]:
+        raise ValueError(f"Hydra's own settings are only for digits train, got {' '.join(own)}")
     recordings = [argument for argument in arguments if _is_file(argument)]
     inputs = recordings + [argument for argument in arguments if argument.startswith("input=") and argument not in recordings]
     if recordings and inputs[1:]:

@@ -89,23 +89,23 @@ def _predict(options: argparse.Namespace) -> int:
 
 def _score(folders: list[str], recognizer: "Recognizer") -> int:
     """Print how many of the recordings in these folders are recognised as what their names say."""
-    from digits import audio
-    from digits.corpora.corpus import read_folder
+    from digits.corpora.corpus import parse_name
     from digits.recognition.score import score
 
-    answers, failed = [], False
-    try:
-        clips = [clip for folder in folders for clip in read_folder(folder, folder, others=True).clips]
-    except (ValueError, OSError) as error:
-        print(f"digits predict: {cli.printable(str(error))}", file=sys.stderr)
-        return 1
-    for clip in clips:
+    answers, failed = {}, False
+    for path, open_recording in _recordings(folders):
         try:
-            answers.append((clip, recognizer(*audio.read(clip.path))))
-        except (ValueError, OSError) as error:
+            recording = open_recording()
+            digit, speaker, _ = parse_name(Path(path), others=True)
+            sound = next(_sounds(recognizer, *recording), None)
+            if sound is None or sound.prediction is None or sound.start_s is not None:
+                raise ValueError(f"{path}: longer than {ONE_WORD_S} s, which is no recording of one word")
+            answers[os.path.realpath(path)] = digit, speaker, sound.prediction
+        except (ValueError, FileNotFoundError, PermissionError) as error:
             print(f"digits predict: {cli.printable(str(error))}", file=sys.stderr)
             failed = True
-    print(score(answers))
+    if answers:
+        print(score(answers.values()))
     return int(failed)
 
 
@@ -167,7 +167,11 @@ def _recordings(names: list[str]) -> "Iterator[tuple[str, Callable[[], tuple[Ite
         elif not file or stat.S_ISCHR(mode):
             yield file, partial(_no_recording, file)
         elif stat.S_ISDIR(mode):
-            found = audio.find_files(Path(file), audio.FILE_SUFFIXES + audio.UNREADABLE_SUFFIXES)
+            try:
+                found = audio.find_files(Path(file), audio.FILE_SUFFIXES + audio.UNREADABLE_SUFFIXES)
+            except PermissionError as error:
+                yield file, partial(_raise, error)
+                continue
             yield from ((str(path), partial(audio.stream, path)) for path in found)
             if not found:
                 yield file, partial(_no_recordings, file)
@@ -181,6 +185,10 @@ def _read_stdin() -> "tuple[Iterator[Waveform], int]":
     if sys.stdin is None:
         raise ValueError("standard input is closed")
     return audio.stream("<stdin>", sys.stdin.buffer.read())
+
+
+def _raise(error: Exception) -> "tuple[Iterator[Waveform], int]":
+    raise error
 
 
 def _no_recording(file: str) -> "tuple[Iterator[Waveform], int]":

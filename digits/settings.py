@@ -86,6 +86,7 @@ NAMES = list_of(TEXT, "names, like [george]")
 
 N_CHANNELS = {"DigitCNN": 3, "DigitResNet": 4}  # model.name -> length of model.channels
 MAX_SIZE = 4096  # of a layer: what is larger is a mistake, and would fill the memory
+MAX_FRAMES = 1000  # of a log-mel: ten times as many as usual
 MIN_FRAMES = 8  # of a log-mel, and as many bands: the networks halve both three times
 RATE = whole(audio.MIN_RATE_HZ, audio.MAX_RATE_HZ)
 
@@ -136,10 +137,10 @@ TRAIN = {
     "data.front_end.sample_rate": RATE,
     "data.front_end.window_s": number(0.1, 10),
     "data.front_end.trim.ratio": number(0, 1),
-    "data.front_end.trim.range_db": number(0, without=(0,)),
-    "data.front_end.trim.bridge_ms": number(0),
-    "data.front_end.trim.margin_ms": number(0),
-    "data.front_end.log_mel.n_fft": whole(16, 2**16),
+    "data.front_end.trim.range_db": number(0, 1000, without=(0,)),
+    "data.front_end.trim.bridge_ms": number(0, 10_000),
+    "data.front_end.trim.margin_ms": number(0, 10_000),
+    "data.front_end.log_mel.n_fft": whole(16, 2**13),
     "data.front_end.log_mel.win_length": whole(2),
     "data.front_end.log_mel.hop_length": whole(1),
     "data.front_end.log_mel.n_mels": whole(MIN_FRAMES, 512),
@@ -176,6 +177,7 @@ MIC = {
     ),
 }
 MODEL = {name: kind for name, kind in TRAIN.items() if name.startswith(("model.", "data.front_end."))}
+ONNX = MODEL | {"threshold": number(0, 1)}
 EXPORT = {
     "ckpt_path": PATH,
     "out": Kind("be a file name that ends in .onnx, in a folder that exists", _can_be_written),
@@ -220,6 +222,8 @@ def _require(condition: bool, name: str, must: str, value: Any) -> None:
 
 
 def _show(value: Any) -> str:
+    if value in ("true", "false", "null"):
+        return f"the text '{value}'"
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return "nothing" if value in ("", "???") else str(value)  # ??? is OmegaConf's mark for what must be given
@@ -253,6 +257,8 @@ def _check_together(given: dict[str, Any]) -> None:
     if len(front_end) < sum(name.startswith("data.front_end.") for name in TRAIN):
         return
     win_length, f_min, n_mels = (front_end[name] for name in ("win_length", "f_min", "n_mels"))
+    samples, hop_length = round(front_end["window_s"] * front_end["sample_rate"]), front_end["hop_length"]
+    _require(samples < MAX_FRAMES * hop_length, f"{LOG_MEL}.hop_length", f"leave at most {MAX_FRAMES} frames", hop_length)
     for name, highest, meaning in _limits(front_end):
         value = given.get(name)
         _require(value is None or value <= highest, name, f"be at most {highest}, {meaning}", value)

@@ -8,13 +8,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import contextlib
 import logging
-import re
 import shutil
 import sys
 import time
 import traceback
 import warnings
-from datetime import datetime
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from digits import cli, settings
-from digits.training import runs
+from digits.training import runs, saved_settings
 
 if TYPE_CHECKING:  # torch and Lightning take seconds to import, and no mistake or --help should wait for them
     import lightning
@@ -35,7 +34,8 @@ if TYPE_CHECKING:  # torch and Lightning take seconds to import, and no mistake 
 
 log = logging.getLogger(__name__)
 
-NOT_RESULTS = {".hydra", "train.log", ".lock"}  # what lies in a run's folder before anything has happened
+NOT_RESULTS = {"train.log", ".lock"}  # what lies in a run's folder before anything has happened
+ERROR = "error.txt"
 QUIET = (  # hints from Lightning that are meant for larger data than ours, which lives in memory
     ".*does not have many workers.*",
     ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
@@ -50,30 +50,7 @@ OmegaConf.register_new_resolver("flat", lambda text: str(text).replace("/", "_")
 
 
 def main() -> None:
-    cli.run(job, "digits train", with_earlier_settings)
-
-
-def with_earlier_settings(arguments: list[str]) -> list[str]:
-    """Settings of the command line, completed for a checkpoint: those of a run that is resumed, and the folder of the results.
-
-    A resumed run goes on in its own folder. What is given anew replaces what the run was begun with. An evaluation gets a folder
-    that is named after what is evaluated.
-    """
-    given = {argument.partition("=")[0].lstrip("+~"): argument.partition("=")[2] for argument in arguments}
-    run_dir = Path(given.get("ckpt_path", "").strip("'\"")).expanduser().parent
-    if not given.get("ckpt_path") or "hydra.run.dir" in given:
-        return arguments
-    if given.get("fit") == "false":
-        name = re.sub(r"^[\d-]+_[\d-]+_", "", run_dir.name) + (f"_on_{given['data']}" if "data" in given else "")
-        folder = f"outputs/evaluations/{datetime.now():%Y-%m-%d_%H-%M-%S}_{name}"
-        return [*arguments, f"hydra.run.dir={cli.quoted(folder)}"]
-    saved = run_dir / ".hydra" / "overrides.yaml"
-    if not saved.is_file():
-        return arguments
-    earlier = [str(setting) for setting in OmegaConf.load(saved)]
-    earlier = [setting for setting in earlier if setting.partition("=")[0].lstrip("+~") not in {*given, "ckpt_path", "resume"}]
-    mode = ["hydra.mode=RUN"] if any(setting.startswith("+sweep=") for setting in earlier) else []
-    return [*earlier, *arguments, f"hydra.run.dir={cli.quoted(str(run_dir))}", *mode]
+    cli.run(job, "digits train", saved_settings.complete)
 
 
 @hydra.main(version_base="1.3", config_path=cli.CONF, config_name="train")
@@ -81,7 +58,10 @@ def job(cfg: DictConfig) -> float | None:
     """One job; returns its best validation accuracy, for sweepers that optimise."""
     from digits.training.locks import BusyError
 
+    in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
+        if in_sweep and cfg.ckpt_path and cfg.fit:
+            raise ValueError("ckpt_path resumes a single run; resume=true continues a sweep")
         if cfg.resume is True and (finished := _finished(cfg)):
             log.info("%s: already finished, kept", cfg.run_dir)
             return finished["val/acc"]
@@ -89,7 +69,10 @@ def job(cfg: DictConfig) -> float | None:
     except BusyError:
         raise  # nothing in that folder is ours
     except BaseException as error:
-        _record(error, Path(str(cfg.run_dir)))
+        if in_sweep:
+            _record(error, cfg)
+        else:
+            _tidy_up(Path(HydraConfig.get().runtime.output_dir))
         if type(error).__name__ == "MisconfigurationException":  # importing it from Lightning would take seconds
             raise ValueError(f"Lightning's Trainer: {error}") from error  # a mistake, and told as one
         raise
@@ -101,18 +84,29 @@ def _finished(cfg: DictConfig) -> dict[str, Any] | None:
     return resume.finished(cfg)
 
 
-def _record(error: BaseException, run_dir: Path) -> None:
-    """``error.txt`` says how a run ended, and a sweep goes on; a single run that has not begun leaves no folder."""
-    in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
-    if not in_sweep and not (run_dir / runs.STARTED).is_file():
-        made_by_hydra = Path(HydraConfig.get().runtime.output_dir)
-        if made_by_hydra.is_dir() and {path.name for path in made_by_hydra.iterdir()} <= NOT_RESULTS:
-            shutil.rmtree(made_by_hydra)
-        return
+def _record(error: BaseException, cfg: DictConfig) -> None:
+    """``error.txt`` says how a sweep's run ended, and the sweep goes on."""
+    run_dir = Path(str(cfg.run_dir))
     run_dir.mkdir(parents=True, exist_ok=True)
-    (run_dir / "error.txt").write_text(f"{traceback.format_exc()}\n{cli.explain(error) or type(error).__name__}\n")
-    if in_sweep and isinstance(error, Exception):
+    saved_settings.write(cfg, run_dir)
+    (run_dir / ERROR).write_text(_explained(error))
+    if isinstance(error, Exception):
         log.error("%s: failed: %s", run_dir, cli.explain(error))
+
+
+def _explained(error: BaseException) -> str:
+    return f"{traceback.format_exc()}\n{cli.explain(error) or type(error).__name__}\n"
+
+
+def _tidy_up(made_by_hydra: Path) -> None:
+    """Remove the folder of a single run in which nothing has happened, and those above it that are then empty."""
+    if not made_by_hydra.is_dir() or not {path.name for path in made_by_hydra.iterdir()} <= NOT_RESULTS:
+        return
+    shutil.rmtree(made_by_hydra)
+    for parent in list(made_by_hydra.parents)[:2]:
+        if "outputs" in (parent.name, parent.parent.name):
+            with contextlib.suppress(OSError):  # not empty
+                parent.rmdir()
 
 
 def train(cfg: DictConfig) -> dict[str, Any]:
@@ -142,7 +136,7 @@ def _run(plan: "Plan") -> dict[str, Any]:
     import lightning
     from hydra.utils import instantiate
 
-    from digits.training import metrics, resume
+    from digits.training import resume
 
     cfg = plan.cfg
     lightning.seed_everything(cfg.seed, workers=True, verbose=False)
@@ -151,6 +145,29 @@ def _run(plan: "Plan") -> dict[str, Any]:
     trainer: lightning.Trainer = instantiate(cfg.trainer, enable_progress_bar=sys.stdout.isatty())
     data.setup("fit")
     resume.prepare(plan)  # only now: a mistake found so far costs no earlier run
+    with _ends_in_a_file(plan.run_dir):
+        return _fit_and_measure(plan, trainer, classifier, data)
+
+
+@contextlib.contextmanager
+def _ends_in_a_file(run_dir: Path) -> Iterator[None]:
+    """``error.txt`` says how a run ended that did not finish."""
+    try:
+        yield
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            (run_dir / ERROR).write_text(_explained(error))
+        if isinstance(error, OSError) and error.filename is None and error.errno is not None:
+            raise OSError(error.errno, error.strerror, str(run_dir)) from error  # a full disk, say
+        raise
+
+
+def _fit_and_measure(
+    plan: "Plan", trainer: "lightning.Trainer", classifier: "DigitClassifier", data: "DigitsDataModule"
+) -> dict[str, Any]:
+    from digits.training import metrics
+
+    cfg = plan.cfg
     hparams = metrics.hparams(cfg, data)
     for logger in trainer.loggers:
         logger.log_hyperparams(hparams)

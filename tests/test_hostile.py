@@ -4,6 +4,7 @@ Whatever is refused ends in one line that names it, with a status other than 0; 
 behind.
 """
 
+import io
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,10 @@ RECORDINGS = {  # refused by predict, mic and Recognizer alike, with these words
     "cut.wav": "the file is truncated",
     "cut.flac": "",
     "cut.ogg": "the file is truncated",
+    "cut.aiff": "the file is truncated",
+    "cut.au": "the file is truncated",
+    "cut.w64": "the file is truncated",
+    "chained.ogg": "holds several recordings, one after another",
     "silent.wav": "only silence",
     "faint.wav": "only silence",
     "none.wav": "too short to hold a word",
@@ -76,10 +81,14 @@ COMMAND_LINES = [
     ("predict", ["/dev/zero"], "a device, not a recording"),
     ("predict", ["/dev/null"], "a device, not a recording"),
     ("predict", ["{f}/empty folder"], "no recordings in this folder"),
-    ("predict", ["--score", "{f}/empty folder"], "no recordings named like 7_george_0.wav"),
-    ("predict", ["--score", "{f}/nowhere"], "no such folder"),
-    ("predict", ["--score", "{f}/seven.wav"], "no such folder"),
+    ("predict", ["--score", "{f}/empty folder"], "no recordings in this folder"),
+    ("predict", ["--score", "{f}/nowhere"], "no such file"),
+    ("predict", ["--score", "{f}/seven.wav"], "a recording must be named"),
     ("predict", ["--score", "{f}/unlabelled"], "a recording must be named {digit}_{speaker}_{n}"),
+    ("predict", ["--score", ""], "an empty file name"),
+    ("predict", ["--score", "{f}/long"], "longer than 2.5 s, which is no recording of one word"),
+    ("mic", ["{f}/seven.wav", "hydra.mode=MULTIRUN"], "Hydra's own settings are only for digits train"),
+    ("mic", ["{f}/seven.wav", "record=/"], "record must be a folder with a name"),
     ("mic", ["{f}/seven.wav", "{f}/text.wav"], "one recording at a time"),
     ("mic", ["{f}/seven.wav", "input=x"], "one recording at a time"),
     ("mic", ["input=[a]"], "input must be the name of a file"),
@@ -171,6 +180,15 @@ COMMAND_LINES = [
     ("train", ["ckpt_path=pretrained", "fit=false"], "digits predict --score FOLDER measures a model of any kind"),
     ("train", ["ckpt_path={f}/text.ckpt"], ""),
     ("train", ["ckpt_path={f}/good.ckpt"], "they must match"),
+    ("train", ["ckpt_path={f}/stranger/last.ckpt"], "which is not taken from a file"),
+    ("train", ["ckpt_path={f}/unreadable/last.ckpt"], "not readable as the settings of a run"),
+    ("train", ["data.front_end.trim.margin_ms=1e308"], "data.front_end.trim.margin_ms must lie in [0, 10000]"),
+    ("train", ["data.front_end.log_mel.hop_length=1"], "hop_length must leave at most 1000 frames"),
+    ("train", ["data.front_end.log_mel.n_fft=65536"], "n_fft must be a whole number from 16 to 8192"),
+    ("train", ["+conditions.x={white_noise: {snr_db: nan}}"], "snr_db must be at most"),
+    ("train", ["+conditions.x={drop_packets: {fraction: 1}}"], "leaves nothing to hear"),
+    ("train", ["+conditions.x={reverb: {rt60_s: 1000}}"], "rt60_s must be above 0, at most 20"),
+    ("train", ['fit="false"'], "fit must be true or false, got the text 'false'"),
     ("train", ["trainer.limit_train_batches=0"], "leaves nothing to learn from"),
     ("train", ["trainer.limit_val_batches=0"], "leaves nothing to choose the best epoch by"),
 ]
@@ -211,9 +229,13 @@ def hostile(
     unreadable |= {"memo.m4a": b"\0\0\0\x1cftypM4A " + bytes(500)}
     for name, content in unreadable.items():
         (folder / name).write_bytes(content)
-    for suffix in ("wav", "flac", "ogg"):
+    for suffix in ("wav", "flac", "ogg", "aiff", "au", "w64"):
         soundfile.write(folder / f"cut.{suffix}", numpy.tile(word, 4), RATE)
         (folder / f"cut.{suffix}").write_bytes((folder / f"cut.{suffix}").read_bytes()[:-900])
+    ogg = io.BytesIO()
+    soundfile.write(ogg, word, RATE, format="OGG", subtype="VORBIS")
+    chained = ogg.getvalue().replace(ogg.getvalue()[14:18], b"next")  # the serial number of its stream
+    (folder / "chained.ogg").write_bytes(ogg.getvalue() + chained)
     odd = {"silent": numpy.zeros(RATE), "faint": numpy.full(RATE, 1e-8), "none": numpy.zeros(0), "short": word[:50]}
     odd |= {"nan": numpy.append(word, numpy.nan), "inf": numpy.append(word, numpy.inf)}
     for name, samples in odd.items():
@@ -231,6 +253,13 @@ def hostile(
         (folder / f"text.{kind}").write_text("hello")
     for kind, other in (("onnx", "npz"), ("npz", "onnx"), ("ckpt", "onnx")):
         (folder / f"swapped.{kind}").write_bytes(models[other].read_bytes())
+    for name, text in {
+        "stranger": "- '+trainer.plugins=[{_target_: os.system, command: touch was_here}]'",
+        "unreadable": ": : [",
+    }.items():
+        (folder / name / ".hydra").mkdir(parents=True)
+        (folder / name / ".hydra" / "overrides.yaml").write_text(text)
+        (folder / name / "last.ckpt").write_bytes(tiny_checkpoint.read_bytes())
     for name, files in {
         "empty folder": {},
         "outputs": {},
@@ -238,6 +267,7 @@ def hostile(
         "unlabelled": {"seven.wav": "seven.wav"},
         "formats": {"7_ann_0.m4a": "memo.m4a"},
         "damaged": {"7_ann_5.wav": "seven.wav", "8_ann_5.wav": "text.wav"},
+        "long": {"7_ann_5.wav": "words.wav"},
         "mute": {"7_ann_5.wav": "seven.wav", "8_ann_5.wav": "silent.wav"},
     }.items():
         (folder / name).mkdir()

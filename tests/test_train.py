@@ -1,4 +1,5 @@
 import csv
+import errno
 import json
 import signal
 import warnings
@@ -13,8 +14,10 @@ from support import Outcome, start, tiny_run, wait_until
 
 from digits.corpora import catalog
 from digits.corpora.catalog import Source
-from digits.train import train, with_earlier_settings
-from digits.training import runs
+from digits.train import train
+from digits.training import runs, saved_settings
+from digits.training.checkpoints import WholeFiles
+from digits.training.locks import lock
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
@@ -196,10 +199,64 @@ def test_a_run_of_a_sweep_is_resumed_alone(tmp_path: Path) -> None:
     saved.parent.mkdir()
     OmegaConf.save(OmegaConf.create(["+sweep=loso", "experiment=live", "seed=1", "resume=true", "max_epochs=6"]), saved)
     given = ["max_epochs=9", f"ckpt_path={tmp_path / 'last.ckpt'}"]
-    complete = with_earlier_settings(given)
-    assert complete == ["+sweep=loso", "experiment=live", "seed=1", *given, f"hydra.run.dir='{tmp_path}'", "hydra.mode=RUN"]
+    assert saved_settings.complete(given) == [
+        "+sweep=loso",
+        "experiment=live",
+        "seed=1",
+        *given,
+        f"hydra.run.dir='{tmp_path}'",
+        "hydra.mode=RUN",
+    ]
     for as_it_is in ([], ["seed=1"], ["ckpt_path=null"], ["ckpt_path=x/last.ckpt"], [*given, "hydra.run.dir=x"]):
-        assert with_earlier_settings(as_it_is) == as_it_is
+        assert saved_settings.complete(as_it_is) == as_it_is
+
+
+def test_what_a_run_was_begun_with_outlives_mistakes(
+    tiny_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Callable[..., Outcome]
+) -> None:
+    """A refused resume changes nothing in the run's folder; a right one afterwards finds its settings."""
+    monkeypatch.chdir(tmp_path)
+    settings = ("data=folder", f"data.root={tiny_corpus}", "data.batch_size=20", "conditions=clean", "export=false")
+    run_dir = tmp_path / "run"
+    assert command("train", *settings, "max_epochs=1", f"hydra.run.dir={run_dir}").returncode == 0
+    before = {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file() and path.name != "train.log"}
+    last = f"ckpt_path={run_dir / 'last.ckpt'}"
+    for mistake in ("data.batch_size=7", "seed=1.5", "data=fsdd", 'fit="false"', "data.root=/nowhere"):
+        assert command("train", last, mistake).returncode == 1
+    with lock(run_dir):
+        assert "another process is at work" in command("train", last, "max_epochs=2").stderr
+    done = command("train", "-m", last, "max_epochs=2,3", f"hydra.sweep.dir={tmp_path / 'sweep'}")
+    assert "ckpt_path resumes a single run; resume=true continues a sweep" in done.stderr
+    after = {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file() and path.name != "train.log"}
+    assert after == before
+    for false in ("False", "FALSE", "false"):  # all of them are Hydra's
+        assert command("train", f"fit={false}", last, *settings[:2]).returncode == 0
+    assert {path: path.read_bytes() for path in before} == before
+    assert len(list((tmp_path / "outputs/evaluations").iterdir())) >= 1
+    assert command("train", last, "max_epochs=2").returncode == 0
+    assert json.loads((run_dir / "metrics.json").read_text())["epochs"] == 2
+    assert "was trained for 2 epochs, which is more than max_epochs=1" in command("train", last, "max_epochs=1").stderr
+
+
+def test_fast_dev_run_evaluates_the_checkpoint_too(tiny_checkpoint: Path, tiny_corpus: Path, tmp_path: Path) -> None:
+    evaluation = ("fit=false", f"ckpt_path={tiny_checkpoint}")
+    whole = train(tiny_run(tiny_corpus, tmp_path / "whole", *evaluation))
+    quick = train(tiny_run(tiny_corpus, tmp_path / "quick", *evaluation, "+trainer.fast_dev_run=true"))
+    assert quick["test/correct"] == whole["test/correct"] > 50
+
+
+def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "last.ckpt"
+    WholeFiles().save_checkpoint({"epoch": 1}, path)
+
+    def full(self: Path, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        WholeFiles().save_checkpoint({"epoch": 2}, path)
+    assert caught.value.filename == str(path)
+    assert torch.load(path, weights_only=True) == {"epoch": 1}
 
 
 def test_a_sweep_s_folders_do_not_nest_at_slashes() -> None:

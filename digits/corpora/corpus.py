@@ -108,13 +108,25 @@ def _left_out(root: Path, read: Collection[Path]) -> str:
     return f"left out {paths[0].name}{more}, whose format cannot be read; {audio.how_to_convert(paths[0])}"
 
 
-def _clip(path: Path, root: Path, others: bool) -> Clip:
+def parse_name(path: Path, others: bool = False) -> tuple[int, str, int]:
+    """Digit, speaker and take in the name of a recording, ``{digit}_{speaker}_{n}``.
+
+    Args:
+        path: of the recording, which is not read.
+        others: also accept names of other sounds, ``none_{speaker}_{n}``, whose digit is :data:`NO_DIGIT`.
+
+    Raises:
+        ValueError: it has another name.
+    """
     match = FILE_NAME.fullmatch(path.stem)
     if match is None or (match["digit"] == NONE and not others):
         raise ValueError(f"{path}: a recording must be named {{digit}}_{{speaker}}_{{n}}, like 7_george_0.wav")
-    blob = git_blob(path.read_bytes())
-    digit = NO_DIGIT if match["digit"] == NONE else int(match["digit"])
-    return Clip(path, path.relative_to(root).as_posix(), digit, match["speaker"], int(match["take"]), blob)
+    return NO_DIGIT if match["digit"] == NONE else int(match["digit"]), match["speaker"], int(match["take"])
+
+
+def _clip(path: Path, root: Path, others: bool) -> Clip:
+    digit, speaker, take = parse_name(path, others)
+    return Clip(path, path.relative_to(root).as_posix(), digit, speaker, take, git_blob(path.read_bytes()))
 
 
 def divide(clips: Sequence[Clip], split: str, fold: int = 0, test_speakers: Collection[str] = ()) -> Parts:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from digits import audio
 from digits.effects import channel, noise, non_digits, rooms, voices
 from digits.effects.scene import Effect, Scene
 
@@ -21,6 +22,7 @@ EFFECTS = {name: item for family in FAMILIES for name, item in vars(family).item
 _SEED_NAMES = {"drop_packets": "dropout"}  # still seeded by its old name, so that renaming it changed no figure
 
 CHECKED_RATE_HZ = 16_000
+MAX_ARGUMENT = 24_000  # no hertz, decibels, seconds, milliseconds or numbers of sounds above this make sense
 
 Effects = Mapping[str, Mapping[str, Any]]
 
@@ -83,13 +85,17 @@ def check(effects: Effects) -> None:
             raise ValueError(f"effect {name}: p must be a number from 0 to 1, got {p}")
         for end in (0, 1):
             ends = {key: _ends(name, key, value)[end] for key, value in arguments.items() if key != "p"}
-            apply(sound, CHECKED_RATE_HZ, {name: ends}, "check", [sound])
+            changed = apply(sound, CHECKED_RATE_HZ, {name: ends}, "check", [sound])
+            if not torch.isfinite(changed).all() or changed.abs().max() < audio.MIN_PEAK:
+                raise ValueError(f"effect {name} with {ends}: leaves nothing to hear")
 
 
 def _ends(name: str, argument: str, value: Any) -> Sequence[Any]:
     ends = value if isinstance(value, list | tuple) else [value, value]
-    if len(ends) != 2:
+    if len(ends) != 2 or any(isinstance(end, bool) for end in ends):
         raise ValueError(f"effect {name}: {argument} must be a number or [lowest, highest], got {value}")
+    if any(isinstance(end, int | float) and not abs(end) <= MAX_ARGUMENT for end in ends):
+        raise ValueError(f"effect {name}: {argument} must be at most {MAX_ARGUMENT}, got {value}")
     return ends
 
 

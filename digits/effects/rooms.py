@@ -5,6 +5,8 @@ from torch import Tensor
 
 from digits.effects.scene import Scene, convolve, effect, recording
 
+MAX_RT60_S = 20.0  # a large cathedral has ten
+
 
 @effect()
 def reverb(waveform: Tensor, scene: Scene, rt60_s: float, drr_db: float | None = None) -> Tensor:
@@ -14,6 +16,8 @@ def reverb(waveform: Tensor, scene: Scene, rt60_s: float, drr_db: float | None =
         rt60_s: reverberation time.
         drr_db: direct-to-reverberant ratio. None leaves out the direct sound, as far beyond the room's critical distance.
     """
+    if not 0 < rt60_s <= MAX_RT60_S:
+        raise ValueError(f"rt60_s must be above 0, at most {MAX_RT60_S}")
     time_s = torch.arange(round(rt60_s * scene.sample_rate)) / scene.sample_rate
     impulse_response = scene.noise(len(time_s)) * 10 ** (-3 * time_s / rt60_s)
     if drr_db is not None:

@@ -30,7 +30,9 @@ class Recorder:
         if not speaker.isalnum():
             raise ValueError(f"speaker must consist of letters and digits, got {speaker}")
         self.folder, self.speaker, self.say = Path(folder).expanduser(), speaker, say
-        self.rejected = self.folder.with_name(f"{self.folder.name}_rejected")
+        if not self.folder.resolve().name:
+            raise ValueError(f"record must be a folder with a name, got {folder}")
+        self.rejected = self.folder.resolve().with_name(f"{self.folder.resolve().name}_rejected")
         self.broken = False
         _make(self.folder)
         self._taken = 1 + max((int(path.stem.split("_")[-1]) for path in self._saved()), default=-1)

@@ -25,7 +25,8 @@ class Calibration:
     threshold: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (0 < self.temperature < math.inf and 0 <= self.threshold <= 1):
+        numbers = all(type(value) in (int, float) for value in (self.temperature, self.threshold))
+        if not (numbers and 0 < self.temperature < math.inf and 0 <= self.threshold <= 1):
             raise ValueError(f"temperature must be positive and threshold in [0, 1], got {self.temperature} and {self.threshold}")
 
 

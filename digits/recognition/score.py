@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from digits.corpora.corpus import NO_DIGIT, Clip
+from digits.corpora.corpus import NO_DIGIT
 from digits.recognition.recognizer import Prediction
 
 Z_95 = 1.959964  # of the normal distribution
@@ -49,17 +49,17 @@ class Score:
         return "\n".join(lines)
 
 
-def score(answers: Iterable[tuple[Clip, Prediction]]) -> Score:
-    """Compare predictions with the labels of their clips."""
+def score(answers: Iterable[tuple[int, str, Prediction]]) -> Score:
+    """Compare predictions with the digits (:data:`~digits.corpora.corpus.NO_DIGIT`: another sound) that speakers said."""
     by_speaker: dict[str, list[bool]] = defaultdict(list)
     accepted = wrong = others = others_accepted = 0
-    for clip, prediction in answers:
-        if clip.digit == NO_DIGIT:
+    for digit, speaker, prediction in answers:
+        if digit == NO_DIGIT:
             others += 1
             others_accepted += prediction.accepted
             continue
-        is_right = prediction.digit == clip.digit
-        by_speaker[clip.speaker].append(is_right)
+        is_right = prediction.digit == digit
+        by_speaker[speaker].append(is_right)
         accepted += prediction.accepted
         wrong += prediction.accepted and not is_right
     rights = [is_right for of_speaker in by_speaker.values() for is_right in of_speaker]

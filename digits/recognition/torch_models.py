@@ -22,12 +22,22 @@ from digits.features import FrontEnd
 from digits.files import write_whole
 from digits.recognition import calibration
 from digits.recognition.calibration import Calibration
+from digits.recognition.model_files import MAX_BYTES
 from digits.word_window import WordWindow
 
 PLAIN_PRETRAINED_PATH = Path(__file__).parent.parent / "pretrained" / "live.npz"
 FORMAT = 1
 FACTS = ("experiment", "corpus", "seed")  # what a checkpoint says about its training
-DAMAGED = (ValueError, KeyError, TypeError, AttributeError, RuntimeError, EOFError)  # what content of a wrong kind leads to
+DAMAGED = (
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    EOFError,
+    ArithmeticError,
+    IndexError,
+)  # what content of a wrong kind leads to
 PARTS = {"state_dict": (), "hyper_parameters": ("network",), "datamodule_hyper_parameters": ("front_end", "source")}
 
 
@@ -91,7 +101,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     ):
         raise ValueError(f"{path}: not a checkpoint written by digits train")
     hparams = checkpoint["hyper_parameters"]
-    hparams |= {name: hparams.get("run", {}).get(name) for name in FACTS if name not in hparams}  # until 0.1.0 they lay in run
+    earlier = run if isinstance(run := hparams.get("run"), dict) else {}  # where they lay until 0.1.0
+    hparams |= {name: earlier.get(name) for name in FACTS if name not in hparams}
     return checkpoint
 
 
@@ -108,6 +119,10 @@ def _check_archive(path: Path) -> None:
             raise ValueError(f"{damaged} in it is damaged")
 
 
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def _network(arguments: dict[str, Any], weights: dict[str, Tensor]) -> nn.Module:
     """A network with these weights, in eval mode, if they fit; only then does it take memory.
 
@@ -117,6 +132,10 @@ def _network(arguments: dict[str, Any], weights: dict[str, Tensor]) -> nn.Module
     settings.check_values({"model": arguments}, settings.MODEL)
     with torch.device("meta"):
         shapes = {name: value.shape for name, value in networks.build(**arguments).state_dict().items()}
+    if any(value.dtype != torch.float32 for name, value in weights.items() if not name.endswith("num_batches_tracked")):
+        raise ValueError("weights of another type than float32")
+    if sum(shape.numel() for shape in shapes.values()) * torch.float32.itemsize > MAX_BYTES:
+        raise ValueError("a network larger than any of this project")
     counters = {name for name in shapes if name.endswith("num_batches_tracked")}  # a plain archive does without
     if {name: value.shape for name, value in weights.items()} | {n: shapes[n] for n in counters} != shapes:
         raise ValueError(f"weights that do not fit {arguments['name']}")
@@ -139,8 +158,7 @@ def restore_checkpoint(path: str | Path) -> Trained:
         front_end = _front_end(checkpoint["datamodule_hyper_parameters"]["front_end"] or {})
         return Trained(network, front_end, Calibration(**checkpoint.get("calibration", {})))
     except DAMAGED as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{path}: its settings and weights do not fit this version of digits ({reason})") from error
+        raise ValueError(f"{path}: its settings and weights do not fit this version of digits ({_first_line(error)})") from error
 
 
 def _front_end(arguments: dict[str, Any]) -> FrontEnd:
@@ -179,7 +197,7 @@ def read_plain(path: str | Path) -> Trained:
         network = _network(about["network"], {name: torch.from_numpy(array) for name, array in arrays.items()})
         return Trained(network, _front_end(about["front_end"]), Calibration(**about["calibration"]))
     except (*DAMAGED, OSError, zipfile.BadZipFile, MemoryError) as error:
-        raise ValueError(f"{path}: not a model that digits calibrate wrote, or damaged ({str(error).splitlines()[0]})") from error
+        raise ValueError(f"{path}: not a model that digits calibrate wrote, or damaged ({_first_line(error)})") from error
 
 
 def write_plain(path: str | Path, ckpt_path: str | Path, calibrated: Calibration, git_commit: str | None) -> None:

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 def measure(plan: "Plan", trainer: lightning.Trainer, classifier: "DigitClassifier", data: "DigitsDataModule") -> dict[str, Any]:
     """Validate, test, and collect what ``metrics.json`` holds."""
     cfg, epochs = plan.cfg, trainer.current_epoch if plan.cfg.fit else 0
-    scores = _evaluate(trainer, classifier, data, "best" if cfg.fit else plan.ckpt_path)
+    ckpt_path = "best" if cfg.fit else plan.ckpt_path
+    if cfg.fit and trainer.fast_dev_run:  # type: ignore[attr-defined]  # it keeps no checkpoint
+        ckpt_path = None
+    scores = _evaluate(trainer, classifier, data, ckpt_path)
     return {
         "experiment": cfg.name,
         "corpus": data.corpus.name,
@@ -47,8 +50,6 @@ def measure(plan: "Plan", trainer: lightning.Trainer, classifier: "DigitClassifi
 def _evaluate(
     trainer: lightning.Trainer, classifier: "DigitClassifier", data: "DigitsDataModule", ckpt_path: str | None
 ) -> dict[str, float]:
-    if trainer.fast_dev_run:  # type: ignore[attr-defined]  # it keeps no checkpoint
-        ckpt_path = None
     scores: dict[str, float] = {}
     if data.parts.val:
         scores |= trainer.validate(classifier, data, ckpt_path=ckpt_path, weights_only=True, verbose=False)[0]

@@ -11,12 +11,13 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from digits.corpora import catalog
 from digits.recognition import torch_models
-from digits.training import runs
+from digits.training import runs, saved_settings
 
 log = logging.getLogger(__name__)
 
 SPLIT: dict[str, Any] = {"split": "official", "fold": 0, "test_speakers": []}  # the settings of the split and their defaults
 RESULTS = (runs.METRICS, runs.PREDICTIONS, "error.txt", "best.onnx", "*.png", f"events.out.tfevents.*{runs.OF_TEST}")
+MAY_HAVE_CHANGED = "%s: continues a run; if its recordings have changed since, train anew"
 STATE = ("best.ckpt", "last.ckpt", "events.out.tfevents.*", "hparams.yaml")  # what a resumed run continues with
 
 
@@ -92,16 +93,28 @@ def plan(cfg: DictConfig) -> Plan:
         return Plan(cfg, run_dir, None)
     if Path(ckpt_path).suffix != ".ckpt":
         raise ValueError(
-            f"digits train continues and evaluates checkpoints (.ckpt), got ckpt_path={ckpt_path}; "
-            "digits predict --score FOLDER measures a model of any kind"
+            f"ckpt_path must be a checkpoint (.ckpt), got {ckpt_path}; digits predict --score FOLDER measures a model of any kind"
         )
-    checkpoint = torch_models.read_checkpoint(ckpt_path)
+    checkpoint = _read(Path(ckpt_path))
     if not cfg.fit:
         return Plan(_adopt(cfg, checkpoint), run_dir, ckpt_path)
     _must_match(cfg, checkpoint, ckpt_path)
+    if (n_trained := checkpoint.get("epoch", 0) + 1) > cfg.trainer.max_epochs:
+        raise ValueError(f"{ckpt_path} was trained for {n_trained} epochs, which is more than max_epochs={cfg.trainer.max_epochs}")
+    if catalog.get(cfg.data.source).may_change:
+        log.warning(MAY_HAVE_CHANGED, Path(ckpt_path).parent)
     resumed = deepcopy(cfg)
     resumed.run_dir = str(Path(ckpt_path).parent)
     return Plan(resumed, Path(ckpt_path).parent, ckpt_path)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return torch_models.read_checkpoint(path)
+    except ValueError as error:
+        other = path.with_name("best.ckpt" if path.name == "last.ckpt" else "last.ckpt")
+        hint = f"; {other.name} beside it may be whole" if other.is_file() else ""
+        raise ValueError(f"{error}{hint}") from error
 
 
 def _interrupted(cfg: DictConfig, run_dir: Path) -> str | None:
@@ -118,8 +131,6 @@ def _interrupted(cfg: DictConfig, run_dir: Path) -> str | None:
         )
     if not _is_committed(wanted) or begun.get("git_commit") != wanted["git_commit"]:
         log.warning("%s: continues a run that was begun by other or uncommitted code; resume=false starts it again", run_dir)
-    elif catalog.get(cfg.data.source).may_change:
-        log.warning("%s: continues a run; if its recordings have changed since, resume=false starts it again", run_dir)
     try:
         torch_models.read_checkpoint(last)
     except ValueError as error:
@@ -137,10 +148,11 @@ def prepare(begun: Plan) -> None:
     patterns = RESULTS if begun.continues else RESULTS + STATE
     found = {path for pattern in patterns for path in begun.run_dir.glob(pattern)}
     old = [path for path in found if begun.ckpt_path is None or not path.samefile(begun.ckpt_path)]
-    if lost := [path.name for path in old if path.suffix == ".ckpt"]:
+    if lost := [path.name for path in old if path.suffix in (".ckpt", ".onnx")]:
         log.warning("%s: deletes an earlier run's %s", begun.run_dir, " and ".join(sorted(lost)))
     for path in old:
         path.unlink()
+    saved_settings.write(begun.cfg, begun.run_dir)
     runs.write_json(begun.run_dir / runs.STARTED, runs.identity(begun.cfg))
 
 

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from digits.corpora.corpus import N_DIGITS
+from digits.corpora.corpus import N_DIGITS, NO_DIGIT
 from digits.files import write_whole
 from digits.recognition.model_files import PRETRAINED
 
@@ -24,6 +24,12 @@ METRICS, PREDICTIONS, STARTED = "metrics.json", "predictions.csv", "started.json
 OF_TEST = ".test"  # ends the name of the event file that holds the test
 FOR_OTHERS = "ckpt_path=pretrained is made for other people's voices"
 FEW_CLIPS = {"train_clips": 1000, "test/total": 100}  # below, a run says little about a listener's digits
+_NUMBER, _COUNT = int | float | None, int | None
+KINDS = {  # what some of the metrics are, where a file has them
+    **dict.fromkeys(("experiment", "corpus", "split"), str | None),
+    **dict.fromkeys(("val/acc", "test/acc"), _NUMBER),
+    **dict.fromkeys(("seed", "train_clips", "test/total", "n_outputs"), _COUNT),
+}
 PLACE = ("run_dir", "resume", "ckpt_path", "export")  # settings that change no figure
 PACKAGES = ("torch", "torchaudio", "lightning", "hydra-core", "numpy", "soxr")
 
@@ -87,7 +93,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(path.read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not readable as JSON: delete it, or the run that it belongs to") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path}: not a run's JSON file: delete it, or the run that it belongs to")
@@ -102,6 +108,8 @@ def read_metrics(folder: Path) -> dict[Path, dict[str, Any]]:
     """
     found = {path.parent: read_json(path) for path in sorted(folder.rglob(METRICS))}
     for run_dir, metrics in found.items():
+        if not all(isinstance(metrics.get(name), kinds) for name, kinds in KINDS.items()):
+            raise ValueError(f"{run_dir / METRICS}: not a run's metrics: delete it, or the run that it belongs to")
         if missing := {"experiment", "corpus", "split", "seed", "val/acc", "test/acc"} - set(metrics):
             raise ValueError(f"{run_dir / METRICS}: not a run's metrics: it lacks {', '.join(sorted(missing))}")
     return found
@@ -181,11 +189,14 @@ def read_predictions(run_dir: Path) -> list[dict[str, Any]]:
     path = run_dir / PREDICTIONS
     try:
         with path.open(newline="") as file:
-            return [
+            rows = [
                 row
                 | {"digit": int(row["digit"]), "predicted": int(row["predicted"]), "probability": float(row["probability"])}
                 | {"logits": [float(logit) for logit in row["logits"].split()]}
                 for row in csv.DictReader(file)
             ]
-    except (OSError, KeyError, ValueError) as error:
+        if wrong := [row["digit"] for row in rows if row["digit"] not in range(NO_DIGIT + 1)]:
+            raise ValueError(f"{wrong[0]} is no digit")
+        return rows
+    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: not a run's predictions: {error}") from error

@@ -19,7 +19,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="where to write shipped.md")
     options = parser.parse_args(arguments)
     recognizer = Recognizer.load("pretrained")
-    found = score((clip, recognizer(*audio.read(clip.path))) for clip in read_folder(options.unseen, "unseen").clips)
+    clips = read_folder(options.unseen, "unseen").clips
+    found = score((clip.digit, clip.speaker, recognizer(*audio.read(clip.path))) for clip in clips)
     assert found.macro is not None
     row = [*map(str, (found.digits, found.right, found.accepted, found.wrong)), f"{100 * found.macro:.1f}"]
     header = ["recordings", "right", "accepted at its threshold", "wrong among the accepted", "right, macro by speaker, %"]

@@ -3,7 +3,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 
@@ -134,7 +133,8 @@ def test_a_single_flipped_bit_anywhere_is_noticed(
             assert str(error).startswith(f"{path}: ")
 
 
-def test_an_endless_loop_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_graph_with_a_loop_is_never_run(tmp_path: Path) -> None:
+    """It might not end, on some input or on all."""
     bool_, float_, int_ = onnx.TensorProto.BOOL, onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
     info, node = onnx.helper.make_tensor_value_info, onnx.helper.make_node
     body = onnx.helper.make_graph(
@@ -148,11 +148,8 @@ def test_an_endless_loop_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     loop = node("Loop", ["most", "yes", "waveform"], ["probabilities"], body=body)
     sound, out = info("waveform", float_, ["batch", 48_000]), info("probabilities", float_, None)
     path = save(onnx.helper.make_graph([loop], "endless", [sound], [out], [count, yes]), tmp_path / "endless.onnx")
-    monkeypatch.setattr(model_files, "ANSWER_S", 0.2)
-    started = time.monotonic()
-    with pytest.raises(ValueError, match=r"endless\.onnx: its answer to a test signal cannot be used: .*terminate"):
+    with pytest.raises(ValueError, match=r"endless\.onnx: not a model that digits export wrote, or damaged \(it has a loop\)"):
         model_files.load(path)
-    assert time.monotonic() - started < 30
 
 
 @pytest.mark.parametrize(
@@ -199,7 +196,7 @@ def test_a_network_that_would_fill_the_memory_is_never_built(plain_model: Path, 
     about = json.loads(str(arrays.pop("settings")))
     about["network"]["channels"] = [4096, 4096, 4096]  # 1.5 GB
     numpy.savez(tmp_path / "wide.npz", settings=numpy.array(json.dumps(about)), **arrays)
-    with pytest.raises(ValueError, match=r"wide\.npz: .*weights that do not fit DigitCNN"):
+    with pytest.raises(ValueError, match=r"wide\.npz: .*a network larger than any of this project"):
         model_files.load(tmp_path / "wide.npz")
 
 

@@ -267,5 +267,5 @@ def test_an_evaluation_on_another_split_of_the_same_corpus_is_refused(
 
 @pytest.mark.parametrize("path", ["pretrained", "model.onnx", "model.npz"])
 def test_only_checkpoints_are_trained_on_or_evaluated(tiny_corpus: Path, tmp_path: Path, path: str) -> None:
-    with pytest.raises(ValueError, match=rf"continues and evaluates checkpoints \(\.ckpt\), got ckpt_path={path}"):
+    with pytest.raises(ValueError, match=rf"ckpt_path must be a checkpoint \(\.ckpt\), got {path}; digits predict --score"):
         train(tiny_run(tiny_corpus, tmp_path / "run", "fit=false", f"ckpt_path={path}"))

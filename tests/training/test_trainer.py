@@ -44,7 +44,9 @@ def test_any_logger_or_none_keeps_the_run(tiny_corpus: Path, tmp_path: Path, log
 
 
 def test_a_logger_that_fails_does_not_cost_the_results(tiny_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("digits.training.metrics.tell_loggers", lambda *_: (_ for _ in ()).throw(OSError("the logger's server is down")))
+    monkeypatch.setattr(
+        "digits.training.metrics.tell_loggers", lambda *_: (_ for _ in ()).throw(OSError("the logger's server is down"))
+    )
     with pytest.raises(OSError, match="server is down"):
         train(tiny_run(tiny_corpus, tmp_path / "run", "trainer=smoke", "data.batch_size=10", "conditions=clean"))
     assert (tmp_path / "run" / "metrics.json").is_file()
