@@ -85,6 +85,7 @@ BATCHES = Kind("be a number of batches or a fraction", lambda value: _is_number(
 NAMES = list_of(TEXT, "names, like [george]")
 
 N_CHANNELS = {"DigitCNN": 3, "DigitResNet": 4}  # model.name -> length of model.channels
+MAX_MODEL_BYTES = 100_000_000  # of a model file; ours have two million
 MAX_SIZE = 4096  # of a layer: what is larger is a mistake, and would fill the memory
 MAX_FRAMES = 1000  # of a log-mel: ten times as many as usual
 MIN_FRAMES = 8  # of a log-mel, and as many bands: the networks halve both three times

@@ -203,6 +203,19 @@ def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path: Path) -> No
         os.seteuid(user)
 
 
+def test_a_folder_that_may_not_be_read_is_not_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "secret").mkdir(mode=0)
+    (tmp_path / "a.wav").touch()
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65_534)
+    try:
+        with pytest.raises(PermissionError, match=r"no permission to read this folder$"):
+            audio.find_files(tmp_path)
+    finally:
+        os.seteuid(user)
+
+
 @pytest.mark.parametrize(("name", "target"), [("a b.m4a", "'a b.wav'"), ("x.webm", "x.wav"), ("x.wav", "x_pcm.wav")])
 def test_an_unreadable_format_comes_with_a_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, target: str) -> None:
     monkeypatch.chdir(tmp_path)

@@ -70,6 +70,14 @@ def test_every_hydra_command_explains_itself(monkeypatch: pytest.MonkeyPatch) ->
         assert output.startswith(f"digits {name}: ")
 
 
+def test_an_output_that_takes_nothing_is_one_line() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "digits", "--help"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (done.returncode, done.stderr) == (1, "digits: the output cannot be written: No space left on device\n")
+
+
 def test_options_and_settings_may_come_in_any_order() -> None:
     assert cli.split(["a=1", "--cfg", "job", "b=2", "-m"], "x") == (["--cfg", "job", "-m"], ["a=1", "b=2"])
 

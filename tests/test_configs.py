@@ -8,7 +8,8 @@ from omegaconf import OmegaConf
 from support import compose_config, tiny_run, write_corpus
 
 from digits import cli
-from digits.corpora import espeak
+from digits.corpora import catalog, espeak
+from digits.corpora.catalog import Source
 from digits.corpora.corpus import read_folder
 from digits.train import train
 
@@ -25,8 +26,10 @@ def one_speaker(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.xdist_group("experiments")  # they share log-mels
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_runs_through(experiment: str, one_speaker: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As it is, but for fewer copies; the tiny corpus's own clips stand in for synthetic voices, which take minutes."""
+    """As it is, but for fewer copies; the tiny corpus's own clips stand in for all others."""
     monkeypatch.setattr(espeak, "load", lambda name: read_folder(one_speaker, name))
+    people = Source(lambda root: read_folder(one_speaker, "people"))
+    monkeypatch.setitem(catalog.CORPORA, "speech_commands_subset", people)
     cfg = tiny_run(one_speaker, tmp_path / "run", f"experiment={experiment}", "trainer=smoke", "data.batch_size=10")
     for part in cfg.data.train_sets.values():
         part.copies = min(part.copies, 1)
@@ -53,7 +56,7 @@ def test_an_ablation_is_live_but_for_one_thing(ablation: str) -> None:
     assert sum(one == other for one, other in zip(*settings, strict=True)) >= 1
 
 
-@pytest.mark.parametrize("group", ["fsdd", "espeak", "folder"])
+@pytest.mark.parametrize("group", ["fsdd", "espeak", "folder", "speech_commands", "audiomnist"])
 def test_every_corpus_builds(group: str) -> None:
     cfg = compose_config(f"data={group}", "name=x", "run_dir=x")
     assert instantiate(cfg.data).hparams["source"] == group

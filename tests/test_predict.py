@@ -163,10 +163,15 @@ def test_a_folder_of_labelled_recordings_gives_a_score(
     sure = recognizer(*audio.read(tmp_path / "5_ann_0.wav")).probability
     assert predict.main(["--score", str(tmp_path), f"--ckpt-path={plain_model}", "--threshold=1"]) == 0
     assert ("accepted  0.0% (0 of 3" in capsys.readouterr().out) == (sure < 1)
+    once = ["--score", f"--ckpt-path={plain_model}", "--threshold=0", str(tmp_path)]
+    assert predict.main([*once, str(tmp_path), str(tmp_path / ".")]) == 0  # a recording counts once, however often it is named
+    assert "right     66.7% (2 of 3;" in capsys.readouterr().out
     (tmp_path / "8_bob_9.wav").write_bytes(b"noise")
+    (tmp_path / "8_bob_8.wav").symlink_to("gone.wav")
     assert predict.main(["--score", str(tmp_path), f"--ckpt-path={plain_model}"]) == 1
     output = capsys.readouterr()
     assert "8_bob_9.wav: not readable as audio" in output.err
+    assert "8_bob_8.wav: no such file" in output.err
     assert "(2 of 3;" in output.out
 
 

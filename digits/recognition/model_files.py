@@ -19,7 +19,6 @@ from digits.word_window import WordWindow
 TOLERANCE = 1e-3  # of probabilities
 PRETRAINED = "pretrained"  # the name of the model that comes with the package
 PRETRAINED_PATH = Path(__file__).parent.parent / "pretrained" / "live.onnx"
-MAX_BYTES = 100_000_000  # of a file; ours have two million
 LOOPS = (b"\x22\x04Loop", b"\x22\x04Scan")  # as protobuf writes the kind of a node; ours have none, and one might never end
 SEAL = b"\x72\x4a\x0a\x06sha256\x12\x40"  # how protobuf begins a metadata entry "sha256" of 64 characters
 NEEDS_TORCH = "this model needs torch: pip install '.[train]'; ckpt_path=pretrained and .onnx files do not"
@@ -67,8 +66,8 @@ def load(path: str | Path) -> Model:
 def _load(path: Path) -> Model:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such model; {PRETRAINED} is the one that comes with the package")
-    if path.stat().st_size > MAX_BYTES:
-        raise ValueError(f"{path}: not a model of this project: it has more than {MAX_BYTES:,} bytes")
+    if path.stat().st_size > settings.MAX_MODEL_BYTES:
+        raise ValueError(f"{path}: not a model of this project: it has more than {settings.MAX_MODEL_BYTES:,} bytes")
     if path.suffix == ".onnx":
         return OnnxModel(path)
     try:

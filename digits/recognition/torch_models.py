@@ -22,7 +22,6 @@ from digits.features import FrontEnd
 from digits.files import write_whole
 from digits.recognition import calibration
 from digits.recognition.calibration import Calibration
-from digits.recognition.model_files import MAX_BYTES
 from digits.word_window import WordWindow
 
 PLAIN_PRETRAINED_PATH = Path(__file__).parent.parent / "pretrained" / "live.npz"
@@ -134,7 +133,7 @@ def _network(arguments: dict[str, Any], weights: dict[str, Tensor]) -> nn.Module
         shapes = {name: value.shape for name, value in networks.build(**arguments).state_dict().items()}
     if any(value.dtype != torch.float32 for name, value in weights.items() if not name.endswith("num_batches_tracked")):
         raise ValueError("weights of another type than float32")
-    if sum(shape.numel() for shape in shapes.values()) * torch.float32.itemsize > MAX_BYTES:
+    if sum(shape.numel() for shape in shapes.values()) * torch.float32.itemsize > settings.MAX_MODEL_BYTES:
         raise ValueError("a network larger than any of this project")
     counters = {name for name in shapes if name.endswith("num_batches_tracked")}  # a plain archive does without
     if {name: value.shape for name, value in weights.items()} | {n: shapes[n] for n in counters} != shapes:

@@ -8,7 +8,7 @@ import numpy
 import pytest
 import torch
 
-from digits import audio
+from digits import audio, networks
 from digits.recognition import torch_models
 from digits.recognition.recognizer import Recognizer
 
@@ -81,6 +81,29 @@ def test_settings_that_do_not_fit_are_named(tiny_checkpoint: Path, tmp_path: Pat
     torch.save(content, tmp_path / "odd.ckpt")
     with pytest.raises(ValueError, match=r"odd\.ckpt: its settings and weights do not fit"):
         torch_models.restore_checkpoint(tmp_path / "odd.ckpt")
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int8, torch.float64, torch.complex64])
+def test_weights_of_another_type_are_refused(tiny_checkpoint: Path, tmp_path: Path, dtype: torch.dtype) -> None:
+    content = torch.load(tiny_checkpoint, weights_only=True)
+    content["state_dict"] = {name: value.to(dtype) for name, value in content["state_dict"].items()}
+    torch.save(content, tmp_path / "odd.ckpt")
+    with pytest.raises(ValueError, match=r"odd\.ckpt: .*weights of another type than float32"):
+        torch_models.restore_checkpoint(tmp_path / "odd.ckpt")
+
+
+def test_a_small_file_cannot_hold_a_large_network(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """A tensor with strides of 0 has one number in the file and any size in memory."""
+    content = torch.load(tiny_checkpoint, weights_only=True)
+    network = content["hyper_parameters"]["network"] | {"channels": [4096, 4096, 4096]}
+    with torch.device("meta"):
+        shapes = {name: value.shape for name, value in networks.build(**network).state_dict().items()}
+    content["hyper_parameters"]["network"] = network
+    content["state_dict"] = {f"network.{name}": torch.zeros(()).expand(shape) for name, shape in shapes.items()}
+    torch.save(content, tmp_path / "wide.ckpt")
+    assert (tmp_path / "wide.ckpt").stat().st_size < 1_000_000
+    with pytest.raises(ValueError, match=r"wide\.ckpt: .*a network larger than any of this project"):
+        torch_models.restore_checkpoint(tmp_path / "wide.ckpt")
 
 
 def test_a_plain_file_hears_what_its_checkpoint_does(plain_model: Path, tiny_checkpoint: Path, tiny_corpus: Path) -> None:

@@ -94,9 +94,11 @@ def test_predictions_can_be_read_again(tmp_path: Path) -> None:
     row = {"condition": "clean", "clip": "a, b.wav", "speaker": "ann", "digit": 3, "predicted": 8, "probability": 0.25}
     runs.write_predictions(tmp_path / "predictions.csv", [row | {"logits": [1.5, -0.1239]}])
     assert runs.read_predictions(tmp_path) == [row | {"logits": [1.5, -0.124]}]
-    (tmp_path / "predictions.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(ValueError, match=r"predictions\.csv: not a run's predictions"):
-        runs.read_predictions(tmp_path)
+    good = (tmp_path / "predictions.csv").read_text()
+    for bad in ("a,b\n1,2\n", good.replace(",3,", ",12,"), good + "clean,a\n"):
+        (tmp_path / "predictions.csv").write_text(bad)
+        with pytest.raises(ValueError, match=r"predictions\.csv: not a run's predictions"):
+            runs.read_predictions(tmp_path)
 
 
 def test_the_digest_follows_what_changes_figures_and_nothing_else() -> None:
@@ -111,7 +113,14 @@ def test_the_digest_follows_what_changes_figures_and_nothing_else() -> None:
 
 
 def test_damaged_json_is_named(tmp_path: Path) -> None:
-    for content, message in (("{", "not readable as JSON"), ("[1]", "not a run's JSON file")):
+    strange = '{"experiment": [], "corpus": "x", "split": "official", "seed": 0, "val/acc": 1, "test/acc": 1}'
+    for content, message in (
+        ("{", "not readable as JSON"),
+        ("[" * 100_000, "not readable as JSON"),
+        ("[1]", "not a run's JSON file"),
+        (strange, "not a run's metrics"),
+        (strange.replace("[]", '"x"').replace("0,", '0, "train_clips": "many",'), "not a run's metrics"),
+    ):
         (tmp_path / "metrics.json").write_text(content)
         with pytest.raises(ValueError, match=rf"metrics\.json: {message}: delete it"):
             runs.read_metrics(tmp_path)
