@@ -212,6 +212,8 @@ class DigitsDataModule(lightning.LightningDataModule):
         trained_on = set(self._trained_on(part.source, of_source))
         chosen = [i for i, clip in enumerate(of_source) if clip.digit in part.only]
         clips, used = [of_source[i] for i in chosen], [n for n, i in enumerate(chosen) if i in trained_on]
+        if not used:
+            raise ValueError(f"data.train_sets: no clips of {part.source or self.corpus.name} with the labels {list(part.only)}")
         label = torch.tensor([NO_DIGIT if part.non_digit else clip.digit for clip in clips])[used]
         voices = catalog.get("espeak").load(None).clips if effects.need_voices(part.all_effects) else []
         for seed in range(part.copies):

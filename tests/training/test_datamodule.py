@@ -186,6 +186,8 @@ def test_a_part_may_hold_only_some_labels(tiny_corpus: Path, clips: list[corpus.
     assert rare.train_set.tensors[1][len(rare.parts.train) :].tolist() == 12 * [1]
     few = build(tiny_corpus, "conditions=clean", "+data.train_sets.clean.only=[7, 8]")
     assert set(few.train_set.tensors[1].tolist()) == {7, 8}
+    with pytest.raises(ValueError, match=r"no clips of folder-recordings with the labels \[10\]"):
+        build(tiny_corpus, "conditions=clean", "+data.train_sets.clean.only=[10]")
 
 
 def test_other_sounds_count_in_the_loss_and_not_in_the_accuracy(
