@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from digits.corpora import audiomnist, espeak, folder, fsdd, speech_commands
+from digits.corpora import audiomnist, espeak, folder, fsdd, kokoro, speech_commands
 from digits.corpora.corpus import Corpus
 
 
@@ -33,6 +33,7 @@ CORPORA = {
     "audiomnist": Source(audiomnist.load),
     "folder": Source(folder.load, may_change=True),
     **{name: Source(lambda root, name=name: espeak.load(name), is_synthetic=True) for name in espeak.RECIPES},  # type: ignore[misc]
+    **{name: Source(lambda root, name=name: kokoro.load(name), is_synthetic=True) for name in kokoro.RECIPES},  # type: ignore[misc]
 }
 
 

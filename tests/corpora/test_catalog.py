@@ -4,24 +4,25 @@ import pytest
 from support import write_corpus
 
 from digits import cli
-from digits.corpora import catalog, espeak, fsdd
+from digits.corpora import catalog, espeak, fsdd, kokoro
 from digits.corpora.corpus import Corpus
 
 
 def test_every_source_of_a_config_is_in_the_table() -> None:
     named = {path.stem for path in Path(cli.CONF, "data").glob("*.yaml")} - {"default"}
     assert named <= set(catalog.CORPORA)
-    assert set(espeak.RECIPES) <= set(catalog.CORPORA)
+    assert {*espeak.RECIPES, *kokoro.RECIPES} <= set(catalog.CORPORA)
 
 
 def test_synthetic_voices_and_the_user_s_own_recordings_are_marked() -> None:
-    assert {name for name, source in catalog.CORPORA.items() if source.is_synthetic} == set(espeak.RECIPES)
+    assert {name for name, source in catalog.CORPORA.items() if source.is_synthetic} == {*espeak.RECIPES, *kokoro.RECIPES}
     assert {name for name, source in catalog.CORPORA.items() if source.may_change} == {"folder"}
 
 
 def test_an_entry_loads_its_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(espeak, "load", lambda name: Corpus(name, []))
-    for name in espeak.RECIPES:
+    monkeypatch.setattr(kokoro, "load", lambda name: Corpus(name, []))
+    for name in (*espeak.RECIPES, *kokoro.RECIPES):
         assert catalog.get(name).load(None).name == name
     root = write_corpus(tmp_path / "clips", takes=1)
     assert len(catalog.get("folder").load(str(root)).clips) == 20
