@@ -100,7 +100,7 @@ def load(name: str = "kokoro") -> Corpus:
 def generate(recipe: Recipe, folder: Path) -> None:
     """Write a corpus as 16-bit FLAC files, continuing what the folder already holds.
 
-    A word that runs into a neighbour is left out.
+    A word that runs into a neighbour or that the voice garbles is left out.
 
     Raises:
         ValueError, FileNotFoundError: as :class:`digits.corpora.kokoro_model.Model`.
@@ -113,11 +113,12 @@ def generate(recipe: Recipe, folder: Path) -> None:
     written = {path.name for path in folder.iterdir()}
     first = max((n for n, utterance in enumerate(plan) if written.intersection(utterance.files)), default=0)  # perhaps unfinished
     for utterance in tqdm(plan[first:], initial=first, total=len(plan), unit="list", desc=folder.name, disable=None):
-        words = [speller(word, utterance.voice.accent) for word in utterance.words]
-        for file, word in zip(utterance.files, cut(*model.say(words, utterance.voice, utterance.speed)), strict=True):
-            if word is not None:
+        sounds = [speller(word, utterance.voice.accent) for word in utterance.words]
+        waveforms = cut(*model.say(sounds, utterance.voice, utterance.speed))
+        for word, file, waveform in zip(utterance.words, utterance.files, waveforms, strict=True):
+            if waveform is not None and not utterance.voice.garbles(word):
                 content = io.BytesIO()
-                soundfile.write(content, word.clip(-1, 1), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+                soundfile.write(content, waveform.clip(-1, 1), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
                 write_whole(folder / file, content.getvalue())
 
 

@@ -45,6 +45,10 @@ class Voice:
         """:data:`US` or :data:`GB`."""
         return GB if self.weights[0][0].startswith("b") else US
 
+    def garbles(self, word: str) -> bool:
+        """Whether it is one of the model's own voices that is known not to say this word clearly."""
+        return len(self.weights) == 1 and word in _TABLES["garbled"].get(self.weights[0][0], "").split()
+
 
 class Speller(espeak.Synthesizer):
     """Spells English words in the model's alphabet, by the rules of espeak-ng."""

@@ -112,6 +112,22 @@ def test_voices_are_the_model_s_own_and_mixtures_of_them() -> None:
     assert {voice.accent for voice in voices if voice.weights[0][0].startswith("b")} == {kokoro_model.GB}
 
 
+def test_what_a_voice_garbles_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fakes: type[FakeModel]) -> None:
+    nicole, clear, mixture = (
+        kokoro_model.Voice(name, weights)
+        for name, weights in (
+            ("n", (("af_nicole", 1.0),)),
+            ("h", (("af_heart", 1.0),)),
+            ("m", (("af_nicole", 0.6), ("af_heart", 0.4))),
+        )
+    )
+    assert [voice.garbles("nine") for voice in (nicole, clear, mixture)] == [True, False, False]
+    assert not nicole.garbles("five")
+    monkeypatch.setattr(kokoro, "voices", lambda count: [nicole])
+    kokoro.generate(TINY, tmp_path / "a")
+    assert {name[0] for name in contents(tmp_path / "a")} == set("012345678")
+
+
 def test_other_words_are_no_digits_nor_words_that_are_tested_on() -> None:
     words = kokoro.OTHER_WORDS
     assert len(set(words)) == len(words) > 1500
