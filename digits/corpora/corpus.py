@@ -28,7 +28,7 @@ class Clip:
     Args:
         name: its path relative to the corpus's folder.
         blob: the git blob id of its bytes (hex).
-        fold: which of ten folds it belongs to; None: by its take, five takes each, as in FSDD's official split.
+        fold: which of the ten folds of :func:`divide` it belongs to; larger numbers are always trained on.
     """
 
     path: Path
@@ -37,10 +37,7 @@ class Clip:
     speaker: str
     take: int
     blob: str
-    fold: int | None = None
-
-    def get_fold(self) -> int:
-        return self.take // TAKES_PER_FOLD if self.fold is None else self.fold
+    fold: int
 
 
 @dataclass(frozen=True)
@@ -126,7 +123,8 @@ def parse_name(path: Path, others: bool = False) -> tuple[int, str, int]:
 
 def _clip(path: Path, root: Path, others: bool) -> Clip:
     digit, speaker, take = parse_name(path, others)
-    return Clip(path, path.relative_to(root).as_posix(), digit, speaker, take, git_blob(path.read_bytes()))
+    blob = git_blob(path.read_bytes())
+    return Clip(path, path.relative_to(root).as_posix(), digit, speaker, take, blob, fold=take // TAKES_PER_FOLD)
 
 
 def divide(clips: Sequence[Clip], split: str, fold: int = 0, test_speakers: Collection[str] = ()) -> Parts:
@@ -149,17 +147,17 @@ def divide(clips: Sequence[Clip], split: str, fold: int = 0, test_speakers: Coll
     if split == "test_only":
         return Parts([], [], list(range(len(clips))))
     if split == "all":
-        return Parts(list(range(len(clips))), [i for i, clip in enumerate(clips) if clip.get_fold() == VAL_FOLD], [])
+        return Parts(list(range(len(clips))), [i for i, clip in enumerate(clips) if clip.fold == VAL_FOLD], [])
     if split == "speaker":
         speakers = _known(test_speakers, clips)
         tested = [clip.speaker in speakers for clip in clips]
-        validated = [clip.get_fold() == VAL_FOLD for clip in clips]
+        validated = [clip.fold == VAL_FOLD for clip in clips]
     else:
         if not (0 <= fold < N_FOLDS):
             raise ValueError(f"data.fold must be 0 to {N_FOLDS - 1}, got {fold}")
         test_fold = fold if split == "take_fold" else TEST_FOLD
-        tested = [clip.get_fold() == test_fold for clip in clips]
-        validated = [clip.get_fold() == (test_fold + 1) % N_FOLDS for clip in clips]
+        tested = [clip.fold == test_fold for clip in clips]
+        validated = [clip.fold == (test_fold + 1) % N_FOLDS for clip in clips]
     parts = Parts(
         train=[i for i in range(len(clips)) if not tested[i] and not validated[i]],
         val=[i for i in range(len(clips)) if validated[i] and not tested[i]],

@@ -192,7 +192,7 @@ class DigitsDataModule(lightning.LightningDataModule):
 
     def _validation_tensors(self, log_mel: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         for source in self.hparams["val_sources"] if self.parts.val else ():
-            clips = [clip for clip in catalog.get(source).load(None).clips if clip.get_fold() == corpus.VAL_FOLD]
+            clips = [clip for clip in catalog.get(source).load(None).clips if clip.fold == corpus.VAL_FOLD]
             log_mel = torch.cat([log_mel, log_mels(clips, self.front_end)])
             labels = torch.cat([labels, torch.tensor([clip.digit for clip in clips])])
         return log_mel, labels
@@ -223,7 +223,7 @@ class DigitsDataModule(lightning.LightningDataModule):
         if source is None:
             return self.parts.train
         held_out = source in self.hparams["val_sources"] and self.hparams["split"] != "all"
-        return [i for i, clip in enumerate(clips) if not (held_out and clip.get_fold() in (corpus.TEST_FOLD, corpus.VAL_FOLD))]
+        return [i for i, clip in enumerate(clips) if not (held_out and clip.fold in (corpus.TEST_FOLD, corpus.VAL_FOLD))]
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
         trainer: Any = self.trainer

@@ -12,7 +12,7 @@ from digits.corpora.corpus import Clip
 def fsdd_like_clips() -> list[Clip]:
     speakers = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
     names = [(d, s, t) for d in range(10) for s in speakers for t in range(50)]
-    return [Clip(Path("x"), f"{d}_{s}_{t}.wav", d, s, t, "") for d, s, t in names]
+    return [Clip(Path("x"), f"{d}_{s}_{t}.wav", d, s, t, "", t // 5) for d, s, t in names]
 
 
 SPLITS = [

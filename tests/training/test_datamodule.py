@@ -225,7 +225,7 @@ def test_a_corpus_of_digits_and_other_words_can_be_the_experiment_s(tiny_corpus:
         "export=false",
         "data.split=take_fold",
     )
-    found = {clip.get_fold() for clip in catalog.get("speech_commands").load(str(root)).clips}
+    found = {clip.fold for clip in catalog.get("speech_commands").load(str(root)).clips}
     cfg.data.fold = next(fold for fold in found if (fold + 1) % 10 in found)
     metrics = train(cfg)
     rows = runs.read_predictions(tmp_path / "run")
