@@ -155,6 +155,7 @@ class DigitsDataModule(lightning.LightningDataModule):
         if test_conditions is not None and "clean" not in test_conditions:
             raise ValueError("data.test_conditions needs one named clean: {}")
         self.front_end = front_end or {}
+        self._loaded: dict[str, list[Clip]] = {}
         self.conditions = {"clean": {}} if test_conditions is None else test_conditions
         for name, part in self.train_sets.items():
             _check_effects(f"data.train_sets.{name}", part.all_effects if part.copies else {})
@@ -192,7 +193,7 @@ class DigitsDataModule(lightning.LightningDataModule):
 
     def _validation_tensors(self, log_mel: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         for source in self.hparams["val_sources"] if self.parts.val else ():
-            clips = [clip for clip in catalog.get(source).load(None).clips if clip.fold == corpus.VAL_FOLD]
+            clips = [clip for clip in self._clips_of(source) if clip.fold == corpus.VAL_FOLD]
             log_mel = torch.cat([log_mel, log_mels(clips, self.front_end)])
             labels = torch.cat([labels, torch.tensor([clip.digit for clip in clips])])
         return log_mel, labels
@@ -208,22 +209,30 @@ class DigitsDataModule(lightning.LightningDataModule):
     def _copies(self, part: TrainSet) -> Iterator[tuple[Tensor, Tensor]]:
         """Log-mels and labels of each copy of the clips of one part of the training set."""
         # All clips with these labels go into one cache file, whatever the split; only the training part of them is used.
-        of_source = self.corpus.clips if part.source is None else catalog.get(part.source).load(None).clips
-        trained_on = set(self._trained_on(part.source, of_source))
+        of_source = self.corpus.clips if part.source is None else self._clips_of(part.source)
+        trained_on = self._trained_on(part.source, of_source)
         chosen = [i for i, clip in enumerate(of_source) if clip.digit in part.only]
         clips, used = [of_source[i] for i in chosen], [n for n, i in enumerate(chosen) if i in trained_on]
         if not used:
             raise ValueError(f"data.train_sets: no clips of {part.source or self.corpus.name} with the labels {list(part.only)}")
         label = torch.tensor([NO_DIGIT if part.non_digit else clip.digit for clip in clips])[used]
-        voices = catalog.get("espeak").load(None).clips if effects.need_voices(part.all_effects) else []
+        voices = self._clips_of("espeak") if effects.need_voices(part.all_effects) else []
         for seed in range(part.copies):
             yield log_mels(clips, self.front_end, part.all_effects, seed, voices, part.effects_rate_hz)[used], label
 
-    def _trained_on(self, source: str | None, clips: Sequence[Clip]) -> Sequence[int]:
+    def _clips_of(self, source: str) -> list[Clip]:
+        """Of another corpus, which is read from disk once."""
+        if source not in self._loaded:
+            self._loaded[source] = catalog.get(source).load(None).clips
+        return self._loaded[source]
+
+    def _trained_on(self, source: str | None, clips: Sequence[Clip]) -> set[int]:
+        """Indices of the clips that may be trained on."""
         if source is None:
-            return self.parts.train
-        held_out = source in self.hparams["val_sources"] and self.hparams["split"] != "all"
-        return [i for i, clip in enumerate(clips) if not (held_out and clip.fold in (corpus.TEST_FOLD, corpus.VAL_FOLD))]
+            return set(self.parts.train)
+        if source not in self.hparams["val_sources"] or self.hparams["split"] == "all":
+            return set(range(len(clips)))
+        return {i for i, clip in enumerate(clips) if clip.fold not in (corpus.TEST_FOLD, corpus.VAL_FOLD)}
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
         trainer: Any = self.trainer
