@@ -19,7 +19,7 @@ from digits.files import write_whole
 from digits.recognition import calibration, onnx_export, torch_models
 from digits.recognition.calibration import probabilities
 from digits.training import figures, metrics, runs
-from digits.training.datamodule import EVAL_BATCH
+from digits.training.batches import EVAL_BATCH
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from digits import networks
 from digits.corpora.corpus import N_DIGITS, NO_DIGIT
-from digits.training.datamodule import SEED_STEP
+from digits.training.batches import SEED_STEP
 from digits.training.spec_augment import SpecAugment
 
 

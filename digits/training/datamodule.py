@@ -1,6 +1,5 @@
 """The LightningDataModule: serves the log-mels of a corpus, divided into training, validation and test parts."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,62 +7,14 @@ from typing import Any
 import lightning
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler, TensorDataset
+from torch.utils.data import DataLoader
 
 from digits import effects
 from digits.corpora import catalog, corpus
 from digits.corpora.corpus import NO_DIGIT, Clip, Corpus, Parts
 from digits.effects import Effects
+from digits.training.batches import EpochBatches, InMemory, in_order
 from digits.training.log_mels import log_mels
-
-EVAL_BATCH = 300
-SEED_STEP = 100_003  # a prime larger than any number of epochs, so that no two seeds share an epoch's random numbers
-
-
-class EpochBatches(Sampler[list[int]]):
-    """Shuffled batches whose order depends on seed and epoch alone, so that a resumed run sees what an unbroken one would.
-
-    Args:
-        length: of the data set.
-        batch_size: an incomplete last batch is dropped.
-        seed: of the order.
-        rank: of this process, which takes every ``world_size``-th batch.
-        world_size: number of processes; all take equally many batches.
-        reshuffle: false repeats the first epoch's batches, for ``overfit_batches``.
-    """
-
-    def __init__(self, length: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1, reshuffle: bool = True) -> None:
-        self.length, self.batch_size, self.seed, self.epoch = length, min(batch_size, length), seed, 0
-        self.rank, self.world_size, self.reshuffle = rank, world_size, reshuffle
-        self.n_batches = self.length // self.batch_size
-        self.sampler = self  # Lightning calls set_epoch on a batch sampler's attribute of this name
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch if self.reshuffle else 0
-
-    def __iter__(self) -> Iterator[list[int]]:
-        order = torch.randperm(self.length, generator=torch.Generator().manual_seed(self.seed * SEED_STEP + self.epoch))
-        for index in range(len(self)):
-            batch = (index * self.world_size + self.rank) % self.n_batches  # the first ones again, if they do not divide evenly
-            yield order[batch * self.batch_size : (batch + 1) * self.batch_size].tolist()
-
-    def __len__(self) -> int:
-        return math.ceil(self.n_batches / self.world_size)
-
-
-class InMemory(TensorDataset):
-    """Tensors that hand out whole batches by their indices, instead of items to be stacked again."""
-
-    def __getitems__(self, indices: list[int]) -> tuple[Tensor, ...]:
-        return tuple(tensor[indices] for tensor in self.tensors)
-
-    def loader(self, batches: Sampler[list[int]] | list[list[int]]) -> DataLoader[tuple[Tensor, ...]]:
-        own = torch.Generator()  # an iterator draws a number when it starts, which must not come out of the epoch's
-        return DataLoader(self, batch_sampler=batches, collate_fn=_as_it_is, generator=own)
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
 
 
 @dataclass(frozen=True)
@@ -244,10 +195,10 @@ class DigitsDataModule(lightning.LightningDataModule):
         return self.train_set.loader(batches)
 
     def val_dataloader(self) -> list[DataLoader[tuple[Tensor, ...]]] | DataLoader[tuple[Tensor, ...]]:
-        return _in_order(self.val_set) if self.parts.val else []
+        return in_order(self.val_set) if self.parts.val else []
 
     def test_dataloader(self) -> list[DataLoader[tuple[Tensor, ...]]]:
-        return [_in_order(InMemory(test.log_mel, self.test_labels)) for test in self.test_sets]
+        return [in_order(InMemory(test.log_mel, self.test_labels)) for test in self.test_sets]
 
 
 def _check_effects(where: str, chosen: Effects) -> None:
@@ -255,8 +206,3 @@ def _check_effects(where: str, chosen: Effects) -> None:
         effects.check(chosen)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
-
-
-def _in_order(dataset: InMemory) -> DataLoader[tuple[Tensor, ...]]:
-    batches = [list(range(start, min(start + EVAL_BATCH, len(dataset)))) for start in range(0, len(dataset), EVAL_BATCH)]
-    return dataset.loader(batches)

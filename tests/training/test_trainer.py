@@ -11,8 +11,9 @@ from support import shell, tiny_run, write_corpus
 
 from digits.train import train
 from digits.training import runs
+from digits.training.batches import EVAL_BATCH
 from digits.training.classifier import DigitClassifier
-from digits.training.datamodule import EVAL_BATCH, DigitsDataModule
+from digits.training.datamodule import DigitsDataModule
 
 
 def test_two_processes_give_the_figures_of_one_on_more_clips_than_a_batch(tmp_path: Path) -> None:

@@ -1,0 +1,64 @@
+"""Batches of data sets that live in memory: shuffled anew in each epoch for training, in order for evaluation."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler, TensorDataset
+
+EVAL_BATCH = 300
+SEED_STEP = 100_003  # a prime larger than any number of epochs, so that no two seeds share an epoch's random numbers
+
+
+class EpochBatches(Sampler[list[int]]):
+    """Shuffled batches whose order depends on seed and epoch alone, so that a resumed run sees what an unbroken one would.
+
+    Args:
+        length: of the data set.
+        batch_size: an incomplete last batch is dropped.
+        seed: of the order.
+        rank: of this process, which takes every ``world_size``-th batch.
+        world_size: number of processes; all take equally many batches.
+        reshuffle: false repeats the first epoch's batches, for ``overfit_batches``.
+    """
+
+    def __init__(self, length: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1, reshuffle: bool = True) -> None:
+        self.length, self.batch_size, self.seed, self.epoch = length, min(batch_size, length), seed, 0
+        self.rank, self.world_size, self.reshuffle = rank, world_size, reshuffle
+        self.n_batches = self.length // self.batch_size
+        self.sampler = self  # Lightning calls set_epoch on a batch sampler's attribute of this name
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch if self.reshuffle else 0
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = torch.randperm(self.length, generator=torch.Generator().manual_seed(self.seed * SEED_STEP + self.epoch))
+        for index in range(len(self)):
+            batch = (index * self.world_size + self.rank) % self.n_batches  # the first ones again, if they do not divide evenly
+            yield order[batch * self.batch_size : (batch + 1) * self.batch_size].tolist()
+
+    def __len__(self) -> int:
+        return math.ceil(self.n_batches / self.world_size)
+
+
+class InMemory(TensorDataset):
+    """Tensors that hand out whole batches by their indices, instead of items to be stacked again."""
+
+    def __getitems__(self, indices: list[int]) -> tuple[Tensor, ...]:
+        return tuple(tensor[indices] for tensor in self.tensors)
+
+    def loader(self, batches: Sampler[list[int]] | list[list[int]]) -> DataLoader[tuple[Tensor, ...]]:
+        own = torch.Generator()  # an iterator draws a number when it starts, which must not come out of the epoch's
+        return DataLoader(self, batch_sampler=batches, collate_fn=_as_it_is, generator=own)
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def in_order(dataset: InMemory) -> DataLoader[tuple[Tensor, ...]]:
+    """All of a data set, for evaluation."""
+    batches = [list(range(start, min(start + EVAL_BATCH, len(dataset)))) for start in range(0, len(dataset), EVAL_BATCH)]
+    return dataset.loader(batches)
