@@ -6,11 +6,8 @@ A waveform is a one-dimensional float32 array of samples in [-1, 1]. This module
 import contextlib
 import io
 import os
-import re
 import shlex
 import stat
-import tempfile
-import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +18,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from digits import damage
 from digits.files import mode
 
 Waveform = NDArray[numpy.float32]  # (samples,)
@@ -31,13 +29,10 @@ MIN_PEAK = 1e-6  # of full scale, -120 dB: no microphone is that quiet
 MIN_DURATION_S = 0.02  # anything shorter cannot hold a word, nor a frame of digits.word_window
 BLOCK_S = 4.0  # files are read piece by piece
 
-_ONE_AT_A_TIME = threading.RLock()  # standard error is redirected by one thread at a time
-
 FILE_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".aif", ".aiff", ".au", ".caf", ".w64")
 UNREADABLE_SUFFIXES = (".3gp", ".aac", ".amr", ".m4a", ".mka", ".mp4", ".webm", ".wma")  # libsndfile cannot read these
 TRUNCATED = "the file is truncated: it holds less audio than its header says"
 NOT_FOUND = "File does not exist or is not a regular file (possibly a pipe?)"  # so libsndfile says of a bad mp3 as well
-MAX_OGG_PAGE = 27 + 255 + 255 * 255  # bytes
 UNKNOWN_LENGTH = 1 << 62  # libsndfile's number of frames for a flac written to a pipe is above this
 
 
@@ -79,9 +74,9 @@ def _open(path: Path, content: bytes | None) -> soundfile.SoundFile:
         elif content is None:
             path.open("rb").close()  # says more of what is wrong than libsndfile
         name = os.fsencode(path) if os.name == "posix" else path  # soundfile cannot encode every name
-        with _without_notes():
+        with damage.without_notes():
             file = soundfile.SoundFile(name if content is None else io.BytesIO(content))
-        if _is_cut_off(file.extra_info) or _lacks_its_end(file.format, path, content):
+        if damage.is_cut_off(file.extra_info) or damage.lacks_its_end(file.format, path, content):
             raise ValueError(TRUNCATED)
         _check_rate(file.samplerate)
     file.seekable = lambda: False  # or soundfile seeks after each block, which damages mp3; and it cannot seek in GSM
@@ -103,7 +98,7 @@ def _blocks(file: soundfile.SoundFile, path: str | Path) -> Iterator[Waveform]:
 
 
 def _next(file: soundfile.SoundFile) -> NDArray[numpy.float32]:
-    with _without_notes() if file.format == "MP3" else contextlib.nullcontext():
+    with damage.without_notes() if file.format == "MP3" else contextlib.nullcontext():
         return file.read(round(BLOCK_S * file.samplerate), dtype="float32", always_2d=True)
 
 
@@ -123,26 +118,6 @@ def _naming(path: str | Path, hint: str = "") -> Iterator[None]:
         raise ValueError(f"{path}: not readable as audio ({reason}){hint}") from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-
-
-@contextmanager
-def _without_notes() -> Iterator[None]:
-    """Keep libmpg123's notes about damaged files from the process's standard error, and raise the errors among them."""
-    with _ONE_AT_A_TIME, contextlib.ExitStack() as stack:
-        try:
-            notes, kept = stack.enter_context(tempfile.TemporaryFile()), os.dup(2)
-        except OSError:  # standard error is closed, or there is no place for files
-            yield
-            return
-        os.dup2(notes.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-        notes.seek(0)
-        if b"error:" in notes.read():
-            raise ValueError("the file is damaged: its decoder reports errors")
 
 
 def how_to_convert(path: Path) -> str:
@@ -178,43 +153,6 @@ def find_files(folder: Path, suffixes: Collection[str] = FILE_SUFFIXES) -> list[
 
 def _no_permission(error: OSError) -> NoReturn:
     raise type(error)(f"{error.filename}: no permission to read this folder") from error
-
-
-def _is_cut_off(log: str) -> bool:
-    """Whether libsndfile had to shorten the data chunk, unless the header only says that the length was unknown."""
-    match = re.search(r"^data : (\d+) \(should be (\d+)\)", log, re.MULTILINE)
-    if match is None:
-        return False
-    claimed, found = int(match[1]), int(match[2])
-    return found < claimed < 0x7FFF_0000  # programs that write to a pipe put 0x7FFF.... or 0xFFFF.... in the header
-
-
-def _lacks_its_end(format_: str, path: Path, content: bytes | None) -> bool:
-    """Whether a file is shorter than its header says, in formats in which libsndfile does not ask.
-
-    Raises:
-        ValueError: an Ogg file of several recordings, of which libsndfile would read the first.
-    """
-    if format_ not in ("OGG", "AIFF", "AU", "W64"):
-        return False
-    with path.open("rb") if content is None else io.BytesIO(content) as file:
-        head, length = file.read(24), file.seek(0, os.SEEK_END)
-        file.seek(max(0, length - MAX_OGG_PAGE))
-        tail = file.read()
-    if format_ == "AIFF":
-        return int.from_bytes(head[4:8], "big") + 8 > length
-    if format_ == "AU":
-        offset, size = int.from_bytes(head[4:8], "big"), int.from_bytes(head[8:12], "big")
-        return size != 0xFFFFFFFF and offset + size > length  # the former says that the length was unknown
-    if format_ == "W64":
-        return int.from_bytes(head[16:24], "little") > length
-    page = tail[tail.rfind(b"OggS") :]  # RFC 3533
-    if len(page) < 27:
-        return True
-    if page[14:18] != head[14:18]:
-        raise ValueError("holds several recordings, one after another")
-    is_last, n_segments = page[5] & 4, page[26]
-    return not is_last or len(page) < 27 + n_segments + sum(page[27 : 27 + n_segments])
 
 
 def check(waveform: Waveform, sample_rate: float) -> None:
