@@ -4,85 +4,35 @@
 constructors keep checks of their own, for use as a library.
 """
 
-import math
-import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from digits import audio
 from digits.corpora.corpus import N_DIGITS, N_FOLDS, SPLITS
+from digits.kinds import (
+    BATCHES,
+    FOLDER,
+    GROUP,
+    NAME,
+    NAMES,
+    PATH,
+    SWITCH,
+    TEXT,
+    Kind,
+    can_be_written,
+    is_number,
+    is_text,
+    list_of,
+    number,
+    one_of,
+    optional,
+    whole,
+)
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-
-@dataclass(frozen=True)
-class Kind:
-    """What a setting may be: ``must`` completes the sentence "NAME must ...", ``allows`` tests a value."""
-
-    must: str
-    allows: Callable[[Any], bool]
-
-
-def whole(lowest: int, highest: int | None = None) -> Kind:
-    """Whole numbers in a range; 1.0 does not count as one."""
-    must = f"be a whole number, {lowest} or more" if highest is None else f"be a whole number from {lowest} to {highest}"
-    return Kind(must, lambda value: _is_number(value, int) and lowest <= value and (highest is None or value <= highest))
-
-
-def number(lowest: float, highest: float = math.inf, *, without: tuple[float, ...] = ()) -> Kind:
-    """Finite numbers in a range, ``without`` one or both of its ends."""
-    if highest == math.inf:
-        must = f"be a number above {lowest}" if lowest in without else f"be a number, {lowest} or more"
-    else:
-        must = f"lie in {'(' if lowest in without else '['}{lowest}, {highest}{')' if highest in without else ']'}"
-    return Kind(must, lambda value: _is_number(value, int | float) and lowest <= value <= highest and value not in without)
-
-
-def one_of(*choices: str | int) -> Kind:
-    """One of a few values."""
-    *others, last = map(str, choices)
-    return Kind(f"be {', '.join(others)} or {last}", lambda value: not isinstance(value, bool | float) and value in choices)
-
-
-def list_of(kind: Kind, each: str) -> Kind:
-    """Lists, possibly empty, of values of one kind; ``each`` describes them."""
-    return Kind(f"be a list of {each}", lambda value: isinstance(value, list) and all(map(kind.allows, value)))
-
-
-def optional(kind: Kind, must: str = "") -> Kind:
-    """``null``, or a value of that kind; ``must`` describes it in other words."""
-    return Kind(must or f"{kind.must}, or null", lambda value: value is None or kind.allows(value))
-
-
-def _is_number(value: Any, types: Any) -> bool:
-    return isinstance(value, types) and not isinstance(value, bool) and (isinstance(value, int) or math.isfinite(value))
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and value.strip() != ""
-
-
-def _is_folder(value: Any) -> bool:
-    """A path, or a number that is the name of a folder: YAML reads ``2024`` as a number."""
-    return _is_text(value) or (_is_number(value, int | float) and Path(str(value)).is_dir())
-
-
-def _can_be_written(value: Any) -> bool:
-    path = Path(value).expanduser() if _is_text(value) else None
-    return path is not None and path.suffix == ".onnx" and path.parent.is_dir() and not path.is_dir()
-
-
-SWITCH = Kind("be true or false", lambda value: isinstance(value, bool))
-TEXT = Kind("be text", _is_text)
-NAME = Kind("consist of letters, digits, _ and -", lambda value: _is_text(value) and bool(re.fullmatch(r"[\w-]+", value)))
-PATH = Kind("be a path (write ./7 if its name is a number)", _is_text)
-FOLDER = Kind("be a folder (write ./7 if its name is a number)", _is_folder)
-GROUP = Kind("be a group of settings", lambda value: isinstance(value, dict))
-BATCHES = Kind("be a number of batches or a fraction", lambda value: _is_number(value, int | float))  # Lightning knows the range
-NAMES = list_of(TEXT, "names, like [george]")
 
 N_CHANNELS = {"DigitCNN": 3, "DigitResNet": 4}  # model.name -> length of model.channels
 MAX_MODEL_BYTES = 100_000_000  # of a model file; ours have two million
@@ -154,34 +104,33 @@ CLOSED = ("data.front_end", "data.front_end.trim", LOG_MEL, "augment")  # groups
 MAX_SEGMENTER = 10_000  # no decibels, milliseconds or seconds above this make sense
 MIC = {
     "ckpt_path": optional(TEXT, "be pretrained or the name of a model file"),
-    "outputs": Kind("be the name of a folder", _is_text),
+    "outputs": Kind("be the name of a folder", is_text),
     "prefer": list_of(TEXT, "experiments, like [live,robust]"),
     "list_devices": SWITCH,
     "device": Kind(
         "be the number of a microphone or part of its name",
-        lambda value: value is None or _is_text(value) or (_is_number(value, int) and value >= 0),
+        lambda value: value is None or is_text(value) or (is_number(value, int) and value >= 0),
     ),
     "input": optional(TEXT, "be the name of a file, which can also stand alone: digits mic FILE"),
     "threshold": optional(number(0, 1), "be a number from 0 to 1"),
     "output": one_of("text", "jsonl"),
-    "block_ms": Kind("be a number above 0, at most 1000", lambda value: _is_number(value, int | float) and 0 < value <= 1000),
+    "block_ms": Kind("be a number above 0, at most 1000", lambda value: is_number(value, int | float) and 0 < value <= 1000),
     "seconds": optional(number(0), "be a number, 0 or more"),
     "live": Kind("be true, false or auto", lambda value: isinstance(value, bool) or value == "auto"),
     "record": optional(TEXT, "be the name of a folder"),
-    "speaker": Kind("be letters and digits", lambda value: _is_text(value) or (_is_number(value, int) and value >= 0)),
+    "speaker": Kind("be letters and digits", lambda value: is_text(value) or (is_number(value, int) and value >= 0)),
     "prompt": SWITCH,
     "rounds": whole(1),
     "denoise": SWITCH,
     "segmenter": Kind("be changed by its parts, like segmenter.hang_ms=200", lambda value: isinstance(value, dict)),
     "segmenter.*": Kind(
-        f"be a number from 0 to {MAX_SEGMENTER}", lambda value: _is_number(value, int | float) and 0 <= value <= MAX_SEGMENTER
+        f"be a number from 0 to {MAX_SEGMENTER}", lambda value: is_number(value, int | float) and 0 <= value <= MAX_SEGMENTER
     ),
 }
-MODEL = {name: kind for name, kind in TRAIN.items() if name.startswith(("model.", "data.front_end."))}
-ONNX = MODEL | {"threshold": number(0, 1)}
+MODEL = {name: kind for name, kind in TRAIN.items() if name.startswith(("model.", "data.front_end."))} | {"threshold": number(0, 1)}
 EXPORT = {
     "ckpt_path": PATH,
-    "out": Kind("be a file name that ends in .onnx, in a folder that exists", _can_be_written),
+    "out": Kind("be a file name that ends in .onnx, in a folder that exists", can_be_written),
     "root": optional(FOLDER),
     "clips": whole(1),
 }

@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "digits"
 FLOORS = (  # each part of the package imports only from its own floor or from those above it in this list
-    {"_torchaudio", "audio", "cli", "damage", "files", "word_window"},
+    {"_torchaudio", "audio", "cli", "damage", "files", "kinds", "word_window"},
     {"features", "corpora", "effects"},
     {"networks", "settings"},
     {"recognition"},

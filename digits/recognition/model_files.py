@@ -129,7 +129,7 @@ class OnnxModel:
             self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
             metadata = self._session.get_modelmeta().custom_metadata_map
             front_end, calibration = json.loads(metadata["front_end"]), json.loads(metadata["calibration"])
-            settings.check_values({"data": {"front_end": front_end}, "threshold": calibration["threshold"]}, settings.ONNX)
+            settings.check_values({"data": {"front_end": front_end}, "threshold": calibration["threshold"]}, settings.MODEL)
             self.threshold = float(calibration["threshold"])
             self.window = WordWindow(front_end["sample_rate"], front_end["window_s"], front_end["trim"] or {})
         except Exception as error:  # onnxruntime has a class of its own for each fault
