@@ -78,15 +78,16 @@ class Parser(argparse.ArgumentParser):
 
 
 def split(arguments: list[str], program: str) -> tuple[list[str], list[str]]:
-    """Hydra's options and the settings in a command line, which Hydra does not let mix; an unknown option ends the program."""
+    """Hydra's options and the settings in a command line, which Hydra wants apart; an unknown option ends the program."""
     from hydra._internal.utils import get_args_parser
 
     parser = Parser(prog=program, add_help=False, parents=[get_args_parser()])
     if "--version" in arguments:
         parser.exit(0, f"digits {__version__}\n")
     settings: list[str] = parser.parse_intermixed_args(arguments).overrides
-    left = settings.copy()
-    options = [argument for argument in arguments if argument not in left or left.remove(argument)]  # type: ignore[func-returns-value]
+    options = arguments.copy()
+    for setting in settings:
+        options.remove(setting)
     return options, settings
 
 
