@@ -70,7 +70,7 @@ def _predict(options: argparse.Namespace) -> int:
         ckpt_path, note = _choose() if options.ckpt_path is None else (options.ckpt_path, "")
         recognizer = Recognizer.load(ckpt_path, options.threshold)
     except (ValueError, OSError) as error:
-        print(f"digits predict: {cli.printable(str(error))}", file=sys.stderr)
+        _say(error)
         return 1
     print(f"model: {ckpt_path}{note and f' ({note})'}", file=sys.stderr)
     if options.score:
@@ -82,18 +82,22 @@ def _predict(options: argparse.Namespace) -> int:
         try:
             _report(path, _sounds(recognizer, *open_recording()), options)
         except (ValueError, FileNotFoundError, PermissionError) as error:
-            print(f"digits predict: {cli.printable(str(error))}", file=sys.stderr)
+            _say(error)
             failed = True
     return int(failed)
 
 
-def _score(folders: list[str], recognizer: "Recognizer") -> int:
-    """Print how many of the recordings in these folders are recognised as what their names say."""
+def _say(error: Exception) -> None:
+    print(f"digits predict: {cli.printable(str(error))}", file=sys.stderr)
+
+
+def _score(names: list[str], recognizer: "Recognizer") -> int:
+    """Print how many recordings of one word are recognised as what their file names say; each counts once."""
     from digits.corpora.corpus import parse_name
     from digits.recognition.score import score
 
     answers, failed = {}, False
-    for path, open_recording in _recordings(folders):
+    for path, open_recording in _recordings(names):
         try:
             recording = open_recording()
             digit, speaker, _ = parse_name(Path(path), others=True)
@@ -102,7 +106,7 @@ def _score(folders: list[str], recognizer: "Recognizer") -> int:
                 raise ValueError(f"{path}: longer than {ONE_WORD_S} s, which is no recording of one word")
             answers[os.path.realpath(path)] = digit, speaker, sound.prediction
         except (ValueError, FileNotFoundError, PermissionError) as error:
-            print(f"digits predict: {cli.printable(str(error))}", file=sys.stderr)
+            _say(error)
             failed = True
     if answers:
         print(score(answers.values()))
@@ -165,7 +169,7 @@ def _recordings(names: list[str]) -> "Iterator[tuple[str, Callable[[], tuple[Ite
         if file == STDIN:
             yield "<stdin>", _read_stdin
         elif not file or stat.S_ISCHR(mode):
-            yield file, partial(_no_recording, file)
+            yield file, partial(_raise, ValueError(f"{file}: a device, not a recording" if file else "an empty file name"))
         elif stat.S_ISDIR(mode):
             try:
                 found = audio.find_files(Path(file), audio.FILE_SUFFIXES + audio.UNREADABLE_SUFFIXES)
@@ -174,7 +178,7 @@ def _recordings(names: list[str]) -> "Iterator[tuple[str, Callable[[], tuple[Ite
                 continue
             yield from ((str(path), partial(audio.stream, path)) for path in found)
             if not found:
-                yield file, partial(_no_recordings, file)
+                yield file, partial(_raise, ValueError(f"{file}: no recordings in this folder ({', '.join(audio.FILE_SUFFIXES)})"))
         else:
             yield file, partial(audio.stream, file)
 
@@ -189,16 +193,6 @@ def _read_stdin() -> "tuple[Iterator[Waveform], int]":
 
 def _raise(error: Exception) -> "tuple[Iterator[Waveform], int]":
     raise error
-
-
-def _no_recording(file: str) -> "tuple[Iterator[Waveform], int]":
-    raise ValueError(f"{file}: a device, not a recording" if file else "an empty file name")
-
-
-def _no_recordings(folder: str) -> "tuple[Iterator[Waveform], int]":
-    from digits import audio
-
-    raise ValueError(f"{folder}: no recordings in this folder ({', '.join(audio.FILE_SUFFIXES)})")
 
 
 def _text_line(path: str, sound: Sound) -> str:
