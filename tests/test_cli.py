@@ -111,6 +111,7 @@ def fail_with(error: BaseException) -> None:
 )
 def test_a_mistake_ends_in_one_line(monkeypatch: pytest.MonkeyPatch, error: BaseException, status: object) -> None:
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    monkeypatch.setattr(sys, "argv", ["digits x"])
     with pytest.raises(SystemExit) as end:
         cli.run(lambda: fail_with(error), "digits x")
     assert end.value.code == status
@@ -118,6 +119,7 @@ def test_a_mistake_ends_in_one_line(monkeypatch: pytest.MonkeyPatch, error: Base
 
 def test_faults_of_ours_and_asked_for_tracebacks_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    monkeypatch.setattr(sys, "argv", ["digits x"])
     with pytest.raises(ZeroDivisionError):
         cli.run(lambda: fail_with(ZeroDivisionError()), "digits x")
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
