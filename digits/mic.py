@@ -126,7 +126,7 @@ def _show(sounds: "Iterator[Heard]", shown: "Lines", prompt: "Prompt | None") ->
 
 
 def check(cfg: DictConfig) -> None:
-    """Check the settings; the threshold is checked by the recogniser.
+    """Check the settings.
 
     Raises:
         ValueError: a setting has a wrong type or value; the message names it.

@@ -35,7 +35,6 @@ if TYPE_CHECKING:  # torch and Lightning take seconds to import, and no mistake 
 log = logging.getLogger(__name__)
 
 NOT_RESULTS = {"train.log", ".lock"}  # what lies in a run's folder before anything has happened
-ERROR = "error.txt"
 QUIET = (  # hints from Lightning that are meant for larger data than ours, which lives in memory
     ".*does not have many workers.*",
     ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
@@ -44,7 +43,6 @@ QUIET = (  # hints from Lightning that are meant for larger data than ours, whic
     ".*The dirpath has changed.*",  # an evaluation in a folder of its own
     ".*sync_dist=True.*",  # with several processes, the learning rate is the same in all of them
 )
-
 
 OmegaConf.register_new_resolver("flat", lambda text: str(text).replace("/", "_"), replace=True)  # for names of folders
 
@@ -89,7 +87,7 @@ def _record(error: BaseException, cfg: DictConfig) -> None:
     run_dir = Path(str(cfg.run_dir))
     run_dir.mkdir(parents=True, exist_ok=True)
     saved_settings.write(cfg, run_dir)
-    (run_dir / ERROR).write_text(_explained(error))
+    (run_dir / runs.ERROR).write_text(_explained(error))
     if isinstance(error, Exception):
         log.error("%s: failed: %s", run_dir, cli.explain(error))
 
@@ -156,7 +154,7 @@ def _ends_in_a_file(run_dir: Path) -> Iterator[None]:
         yield
     except BaseException as error:
         with contextlib.suppress(OSError):
-            (run_dir / ERROR).write_text(_explained(error))
+            (run_dir / runs.ERROR).write_text(_explained(error))
         if isinstance(error, OSError) and error.filename is None and error.errno is not None:
             raise OSError(error.errno, error.strerror, str(run_dir)) from error  # a full disk, say
         raise

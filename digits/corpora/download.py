@@ -188,7 +188,7 @@ def _open(url: str, timeout_s: float, offset: int) -> HTTPResponse:
 
     def connect() -> None:
         try:
-            outcome.append(urllib.request.urlopen(request, timeout=STALL_S))  # noqa: S310 - a constant https address
+            outcome.append(urllib.request.urlopen(request, timeout=STALL_S))  # noqa: S310 - a constant address
         except Exception as error:  # whatever it is, the waiting side raises it
             outcome.append(error)
 

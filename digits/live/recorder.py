@@ -22,7 +22,7 @@ class Recorder:
         say: called with a sentence if a recording cannot be saved.
 
     Raises:
-        ValueError: the speaker's name holds anything but letters and digits.
+        ValueError: the speaker's name holds anything but letters and digits, or the folder is the root of a disk.
         OSError: the folder cannot be made.
     """
 
@@ -30,9 +30,10 @@ class Recorder:
         if not speaker.isalnum():
             raise ValueError(f"speaker must consist of letters and digits, got {speaker}")
         self.folder, self.speaker, self.say = Path(folder).expanduser(), speaker, say
-        if not self.folder.resolve().name:
+        whole = self.folder.resolve()
+        if not whole.name:
             raise ValueError(f"record must be a folder with a name, got {folder}")
-        self.rejected = self.folder.resolve().with_name(f"{self.folder.resolve().name}_rejected")
+        self.rejected = whole.with_name(f"{whole.name}_rejected")
         self.broken = False
         _make(self.folder)
         self._taken = 1 + max((int(path.stem.split("_")[-1]) for path in self._saved()), default=-1)

@@ -16,8 +16,7 @@ from digits.training import runs, saved_settings
 log = logging.getLogger(__name__)
 
 SPLIT: dict[str, Any] = {"split": "official", "fold": 0, "test_speakers": []}  # the settings of the split and their defaults
-RESULTS = (runs.METRICS, runs.PREDICTIONS, "error.txt", "best.onnx", "*.png", f"events.out.tfevents.*{runs.OF_TEST}")
-MAY_HAVE_CHANGED = "%s: continues a run; if its recordings have changed since, train anew"
+RESULTS = (runs.METRICS, runs.PREDICTIONS, runs.ERROR, "best.onnx", "*.png", f"events.out.tfevents.*{runs.OF_TEST}")
 STATE = ("best.ckpt", "last.ckpt", "events.out.tfevents.*", "hparams.yaml")  # what a resumed run continues with
 
 
@@ -102,7 +101,7 @@ def plan(cfg: DictConfig) -> Plan:
     if (n_trained := checkpoint.get("epoch", 0) + 1) > cfg.trainer.max_epochs:
         raise ValueError(f"{ckpt_path} was trained for {n_trained} epochs, which is more than max_epochs={cfg.trainer.max_epochs}")
     if catalog.get(cfg.data.source).may_change:
-        log.warning(MAY_HAVE_CHANGED, Path(ckpt_path).parent)
+        log.warning("%s: continues a run; if its recordings have changed since, train anew", Path(ckpt_path).parent)
     resumed = deepcopy(cfg)
     resumed.run_dir = str(Path(ckpt_path).parent)
     return Plan(resumed, Path(ckpt_path).parent, ckpt_path)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lightning import Trainer
     from omegaconf import DictConfig
 
-METRICS, PREDICTIONS, STARTED = "metrics.json", "predictions.csv", "started.json"
+METRICS, PREDICTIONS, STARTED, ERROR = "metrics.json", "predictions.csv", "started.json", "error.txt"
 OF_TEST = ".test"  # ends the name of the event file that holds the test
 FOR_OTHERS = "ckpt_path=pretrained is made for other people's voices"
 FEW_CLIPS = {"train_clips": 1000, "test/total": 100}  # below, a run says little about a listener's digits

@@ -88,7 +88,7 @@ def unfinished(folder: Path) -> list[str]:
 
 
 def _reason(run: Path) -> str:
-    path = run / "error.txt"
+    path = run / runs.ERROR
     return path.read_text().strip().splitlines()[-1] if path.is_file() else "not finished"
 
 
