@@ -1,6 +1,8 @@
 import math
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy
@@ -190,30 +192,30 @@ def test_a_flac_written_to_a_pipe_has_no_length_in_its_header(tmp_path: Path) ->
     assert len(audio.read(path)[0]) == 4000
 
 
+@contextmanager
+def not_root() -> Iterator[None]:
+    """Somebody else than root, who may read everything."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65_534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
 def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path: Path) -> None:
     path = write_float(tmp_path / "secret.wav", [0.1] * 400)
     path.chmod(0)
-    user = os.geteuid()
-    if user == 0:  # who may read everything
-        os.seteuid(65_534)
-    try:
-        with pytest.raises(PermissionError, match=r"secret\.wav: no permission to read this file$"):
-            audio.read(path)
-    finally:
-        os.seteuid(user)
+    with not_root(), pytest.raises(PermissionError, match=r"secret\.wav: no permission to read this file$"):
+        audio.read(path)
 
 
 def test_a_folder_that_may_not_be_read_is_not_passed_over(tmp_path: Path) -> None:
     (tmp_path / "secret").mkdir(mode=0)
     (tmp_path / "a.wav").touch()
-    user = os.geteuid()
-    if user == 0:
-        os.seteuid(65_534)
-    try:
-        with pytest.raises(PermissionError, match=r"no permission to read this folder$"):
-            audio.find_files(tmp_path)
-    finally:
-        os.seteuid(user)
+    with not_root(), pytest.raises(PermissionError, match=r"no permission to read this folder$"):
+        audio.find_files(tmp_path)
 
 
 @pytest.mark.parametrize(("name", "target"), [("a b.m4a", "'a b.wav'"), ("x.webm", "x.wav"), ("x.wav", "x_pcm.wav")])

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy
 import pytest
 import soundfile
+from support import require
 
 from digits.audio import Waveform
 from digits.corpora import corpus, espeak, kokoro, kokoro_model
@@ -210,9 +211,10 @@ def test_a_corpus_is_generated_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert kokoro.load().clips == digits.clips
 
 
+@pytest.mark.slow
 @pytest.mark.espeak
-@pytest.mark.skipif("KOKORO_ROOT" not in os.environ, reason="KOKORO_ROOT does not name the model")
 def test_the_model_says_the_same_words_every_time(tmp_path: Path) -> None:
+    require(os.environ.get("KOKORO_ROOT"), "KOKORO_ROOT does not name the model")
     for name in ("a", "b"):
         kokoro.generate(kokoro.Recipe(voices=1, takes=1), tmp_path / name)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
