@@ -32,7 +32,7 @@ BLOCK_S = 4.0  # files are read piece by piece
 FILE_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".aif", ".aiff", ".au", ".caf", ".w64")
 UNREADABLE_SUFFIXES = (".3gp", ".aac", ".amr", ".m4a", ".mka", ".mp4", ".webm", ".wma")  # libsndfile cannot read these
 TRUNCATED = "the file is truncated: it holds less audio than its header says"
-NOT_FOUND = "File does not exist or is not a regular file (possibly a pipe?)"  # so libsndfile says of a bad mp3 as well
+NOT_FOUND = "File does not exist or is not a regular file (possibly a pipe?)"  # libsndfile says this of a bad mp3 as well
 UNKNOWN_LENGTH = 1 << 62  # libsndfile's number of frames for a flac written to a pipe is above this
 
 

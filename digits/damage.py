@@ -1,4 +1,4 @@
-"""Damage to audio files that libsndfile does not report: files cut short, and what the mp3 decoder only notes on standard error."""
+"""Damage to audio files that libsndfile does not report: truncated files, and what the mp3 decoder only prints on stderr."""
 
 import contextlib
 import io
@@ -23,7 +23,7 @@ def is_cut_off(log: str) -> bool:
 
 
 def lacks_its_end(format_: str, path: Path, content: bytes | None) -> bool:
-    """Whether a file is shorter than its header says, in formats in which libsndfile does not ask.
+    """Whether a file is shorter than its header says, in the formats for which libsndfile does not check this.
 
     Raises:
         ValueError: an Ogg file of several recordings, of which libsndfile would read the first.
@@ -52,7 +52,7 @@ def lacks_its_end(format_: str, path: Path, content: bytes | None) -> bool:
 
 @contextlib.contextmanager
 def without_notes() -> Iterator[None]:
-    """Keep libmpg123's notes about damaged files from the process's standard error, and raise the errors among them."""
+    """Keep what libmpg123 prints about damaged files off standard error, and raise a ValueError for its errors."""
     with _ONE_AT_A_TIME, contextlib.ExitStack() as stack:
         try:
             notes, kept = stack.enter_context(tempfile.TemporaryFile()), os.dup(2)

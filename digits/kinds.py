@@ -1,4 +1,4 @@
-"""Kinds of values that a setting may have, each with the words that say so."""
+"""Kinds of values that a setting can have, each with the words that describe it in an error message."""
 
 import math
 import re

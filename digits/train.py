@@ -142,14 +142,14 @@ def _run(plan: "Plan") -> dict[str, Any]:
     classifier: DigitClassifier = instantiate(cfg.classifier)
     trainer: lightning.Trainer = instantiate(cfg.trainer, enable_progress_bar=sys.stdout.isatty())
     data.setup("fit")
-    resume.prepare(plan)  # only now: a mistake found so far costs no earlier run
+    resume.prepare(plan)  # not before: a mistake found until here must not cost an earlier run
     with _ends_in_a_file(plan.run_dir):
         return _fit_and_measure(plan, trainer, classifier, data)
 
 
 @contextlib.contextmanager
 def _ends_in_a_file(run_dir: Path) -> Iterator[None]:
-    """``error.txt`` says how a run ended that did not finish."""
+    """If the run fails from here on, ``error.txt`` says how."""
     try:
         yield
     except BaseException as error:

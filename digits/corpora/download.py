@@ -55,7 +55,7 @@ class Archive:
     is_executable: Callable[[str], bool] = lambda name: False
 
     def check(self, blobs: Iterable[tuple[str, str]], where: Path) -> None:
-        """Compare files, as pairs of name and git blob id, with what was published, if ``tree`` tells.
+        """Compare files, as pairs of name and git blob id, with ``tree``; without it, there is nothing to compare.
 
         Raises:
             ValueError: they differ.
@@ -142,7 +142,7 @@ def _blobs(folder: Path) -> Iterable[tuple[str, str]]:
 
 
 def extract(archive: Path, recordings: re.Pattern[str], folder: Path) -> None:
-    """Extract the regular files whose names match; only group 1 of the pattern, which must not lead upwards, is ever used."""
+    """Extract the regular files whose names match, to the path in group 1; the pattern must not let it lead out of the folder."""
     folder.mkdir()
     with tarfile.open(archive) as tar:
         for member in tar:

@@ -1,8 +1,8 @@
 """Google Speech Commands v0.02 (arXiv 1804.03209, CC BY 4.0): single words by 2,600 people at their own microphones.
 
 The ten digits are digits; the 25 other words, from "backward" to "yes", are other sounds. A recording is named
-``WORD/SPEAKER_nohash_TAKE.wav``. ``speech_commands_subset`` holds only the recordings on a list beside this module, those that the
-pretrained model was trained on and tested with.
+``WORD/SPEAKER_nohash_TAKE.wav``. ``speech_commands_subset`` holds only the recordings on a list beside this module, so that
+``experiment=public`` is trained and validated on the same ones everywhere.
 """
 
 import csv
@@ -40,7 +40,7 @@ def load(root: str | None = None, subset: bool = False) -> Corpus:
 
     Args:
         root: a folder with one folder per word, of wav or flac files.
-        subset: only the recordings on the list; they are compared with it, and those that are missing are counted in a warning.
+        subset: only the recordings on the list. Those that are missing or differ are counted in a warning.
 
     Raises:
         ValueError: the folder holds no such recordings.
@@ -90,7 +90,7 @@ def _clip(path: Path, folder: Path, official: bool) -> Clip | None:
 
 
 def _fold(speaker: str, official: bool) -> int:
-    """By a hash, which defines the lists in the data set's README: below 10 % for validation, below 20 % for testing."""
+    """By the hash that defines the data set's own lists (its README): the first 10 % validate, the next 10 % test."""
     hashed = int(hashlib.sha1(speaker.encode(), usedforsecurity=False).hexdigest(), 16)
     percentage = hashed % (SHARE_RESOLUTION + 1) * 100 / SHARE_RESOLUTION
     rest = hashed // (SHARE_RESOLUTION + 1)

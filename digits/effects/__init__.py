@@ -22,7 +22,7 @@ EFFECTS = {name: item for family in FAMILIES for name, item in vars(family).item
 _SEED_NAMES = {"drop_packets": "dropout"}  # still seeded by its old name, so that renaming it changed no figure
 
 CHECKED_RATE_HZ = 16_000
-MAX_ARGUMENT = 24_000  # no hertz, decibels, seconds, milliseconds or numbers of sounds above this make sense
+MAX_ARGUMENT = 24_000  # no frequency, level, duration or count above this makes sense
 
 Effects = Mapping[str, Mapping[str, Any]]
 
@@ -70,10 +70,10 @@ def read_files(effects: Effects) -> bool:
 
 
 def check(effects: Effects) -> None:
-    """Try each effect on a test sound, with both ends of the ranges of its arguments.
+    """Try each effect on a test sound, at both ends of each argument's range.
 
     Raises:
-        ValueError: an unknown effect or argument, or a value outside its range.
+        ValueError: an unknown effect or argument, a value outside its range, or a result that is silent or not finite.
     """
     time_s = torch.arange(CHECKED_RATE_HZ // 2) / CHECKED_RATE_HZ
     sound = torch.sin(3000 * time_s**1.3) * torch.hann_window(len(time_s))

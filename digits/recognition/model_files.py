@@ -19,7 +19,7 @@ from digits.word_window import WordWindow
 TOLERANCE = 1e-3  # of probabilities
 PRETRAINED = "pretrained"  # the name of the model that comes with the package
 PRETRAINED_PATH = Path(__file__).parent.parent / "pretrained" / "live.onnx"
-LOOPS = (b"\x22\x04Loop", b"\x22\x04Scan")  # as protobuf writes the kind of a node; ours have none, and one might never end
+LOOPS = (b"\x22\x04Loop", b"\x22\x04Scan")  # node types in protobuf's encoding; ours have none, and one might never end
 SEAL = b"\x72\x4a\x0a\x06sha256\x12\x40"  # how protobuf begins a metadata entry "sha256" of 64 characters
 NEEDS_TORCH = "this model needs torch: pip install '.[train]'; ckpt_path=pretrained and .onnx files do not"
 
@@ -94,7 +94,7 @@ def check_probabilities(probabilities: NDArray[numpy.float32], n_windows: int) -
 
 
 def seal(content: bytes) -> bytes:
-    """Append a model's SHA-256 as one more entry of its metadata (protobuf takes fields in any order), so that damage shows."""
+    """Append a model's SHA-256 as another metadata entry (protobuf allows fields in any order), so that damage is noticed."""
     return content + SEAL + hashlib.sha256(content).hexdigest().encode()
 
 

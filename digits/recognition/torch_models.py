@@ -106,7 +106,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def _check_archive(path: Path) -> None:
-    """Check the checksums in a zip archive, as which torch and numpy write, before anything in it is believed.
+    """Check the checksums of a zip archive, the format of both kinds of file, before any of its content is used.
 
     Raises:
         ValueError: something in it is damaged or compressed, which could unpack to any size.
@@ -123,7 +123,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _network(arguments: dict[str, Any], weights: dict[str, Tensor]) -> nn.Module:
-    """A network with these weights, in eval mode, if they fit; only then does it take memory.
+    """A network with these weights, in eval mode. Memory is allocated only once they are known to fit.
 
     Raises:
         ValueError: settings out of range, or weights that do not fit them.

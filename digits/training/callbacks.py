@@ -27,7 +27,7 @@ N_CHECKED = 20  # recordings that an exported model is compared on
 
 
 class Board(TensorBoardLogger):
-    """Lightning's logger for TensorBoard, whose page sorts by name: accuracies and losses come first, and no curve of epochs."""
+    """Lightning's TensorBoard logger with names that put accuracies and losses first on the page, and without the "epoch" curve."""
 
     NAMES = {"val/acc": "accuracy/val", "val/f1": "accuracy/val_f1", "train/loss": "loss/train", "val/loss": "loss/val"}
 
@@ -39,8 +39,7 @@ class Board(TensorBoardLogger):
 class Dashboard(lightning.Callback):
     """Log-mels before and after augmentation, accuracy under each condition, and the clean test's confusions and errors as audio.
 
-    What belongs to the test goes into an event file of its own, which a resumed run replaces: the errors shown are those of the
-    present model.
+    The test writes an event file of its own, which a resumed run replaces, so that only the current model's errors are shown.
 
     Args:
         n_log_mels: clips in the first figure.

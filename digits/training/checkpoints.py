@@ -11,7 +11,7 @@ from digits.files import write_whole
 
 
 class WholeFiles(TorchCheckpointIO):
-    """Writes a checkpoint as a whole or not at all: a full disk or a kill leaves that of the epoch before."""
+    """Writes a checkpoint whole or not at all: after a full disk or a kill, the previous epoch's is still there."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         content = io.BytesIO()

@@ -60,7 +60,7 @@ def _evaluate(
 
 
 def _counts(classifier: "DigitClassifier", data: "DigitsDataModule") -> dict[str, Any]:
-    """Of the clean test: digits that are right and, where there are other sounds, those taken for a digit."""
+    """Digits recognised in the clean test and, if there are other sounds in it, how many were taken for digits."""
     labels, predicted = answers(classifier, data)
     correct = int((predicted["clean"] == labels).sum()) if "clean" in predicted else 0
     counts = {"test/acc": correct / len(labels) if len(labels) else None, "test/correct": correct, "test/total": len(labels)}
@@ -98,7 +98,7 @@ def tell_loggers(trainer: lightning.Trainer, hparams: dict[str, Any], metrics: d
 
 
 def hparams(cfg: DictConfig, data: "DigitsDataModule") -> dict[str, Any]:
-    """TensorBoard's table sorts them by name and shows five at first: the names under ``with/`` come after these five."""
+    """For TensorBoard, whose table sorts by name and first shows five: the prefix ``with/`` puts all others after those."""
     resolved: Any = OmegaConf.to_container(cfg, resolve=True)
     return {
         "experiment": cfg.name,

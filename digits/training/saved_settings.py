@@ -1,4 +1,4 @@
-"""The settings that a run was begun with: kept in its folder, and taken up when it is resumed by its checkpoint alone."""
+"""The settings that a run was started with: kept in its folder, and used again when only its checkpoint is given to resume it."""
 
 import re
 from datetime import datetime
@@ -9,13 +9,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from digits import cli, settings
 
-FOLDER = ".hydra"  # where Hydra itself would put them, before anything is checked
+FOLDER = ".hydra"  # Hydra itself would write it before anything is checked
 GROUPS = ("experiment", "data", "conditions", "augment", "model", "trainer", "sweep")
 NAMES = {pattern.partition(".")[0] for pattern in settings.TRAIN}
 
 
 def write(cfg: DictConfig, run_dir: Path) -> None:
-    """Keep the settings of this process's job, if Hydra runs it, in the files and formats that Hydra uses."""
+    """Save the settings of the current Hydra job, if there is one, in Hydra's own files and formats."""
     from hydra.core.hydra_config import HydraConfig
 
     if not HydraConfig.initialized():
@@ -27,10 +27,10 @@ def write(cfg: DictConfig, run_dir: Path) -> None:
 
 
 def complete(arguments: list[str]) -> list[str]:
-    """Settings of the command line, completed for a checkpoint: those of a run that is resumed, and the folder of the results.
+    """Complete the command line of a run that is resumed or evaluated.
 
-    A resumed run goes on in its own folder. What is given anew replaces what the run was begun with. An evaluation gets a folder
-    that is named after what is evaluated.
+    A resumed run continues in its own folder with its own settings, except for those given again. An evaluation gets a folder named
+    after the run that is evaluated.
 
     Raises:
         ValueError: the run's settings cannot be read, or hold more than settings of ``digits train``.
@@ -53,7 +53,7 @@ def complete(arguments: list[str]) -> list[str]:
 
 
 def _values(arguments: list[str]) -> dict[str, Any]:
-    """Name -> value, as Hydra reads them; empty if it cannot, which it will say itself."""
+    """Name -> value, as Hydra reads them; empty if it cannot, as Hydra will then say itself."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import OverrideParseException
 
@@ -69,9 +69,9 @@ def _key(setting: str) -> str:
 
 
 def _read(path: Path) -> list[str]:
-    """A run's settings; nothing that would make Hydra call anything else than this program does anyway.
+    """The settings in a run's folder, if they are plain.
 
-    The folder may come from somebody else, and a ``_target_`` could name any function.
+    The folder may be somebody else's, and a ``_target_`` would make Hydra call any function it names.
     """
     try:
         saved: Any = OmegaConf.to_container(OmegaConf.load(path))
