@@ -205,5 +205,8 @@ def _trim(word: Waveform) -> Waveform:
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:] or RECIPES:
-        load(name)
+    try:
+        for name in sys.argv[1:] or RECIPES:
+            load(name)
+    except (ValueError, OSError) as error:
+        sys.exit(f"digits.corpora.kokoro: {error}")

@@ -3,6 +3,8 @@ import io
 import itertools
 import os
 import random
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -236,6 +238,15 @@ def test_a_missing_model_is_one_sentence(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / kokoro_model.MODEL).write_bytes(b"another model")
     with pytest.raises(ValueError, match="not the file of that name from https://github"):
         kokoro_model.Model()
+
+
+def test_the_command_says_a_missing_model_in_one_line(tmp_path: Path) -> None:
+    environment = os.environ | {"KOKORO_ROOT": str(tmp_path), "DIGITS_CACHE": str(tmp_path / "cache")}
+    command = [sys.executable, "-m", "digits.corpora.kokoro"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"digits.corpora.kokoro: neural voices need the files {kokoro_model.MODEL}")
+    assert done.stderr.count("\n") == 1
 
 
 def test_styles_are_read_from_either_kind_of_file(tmp_path: Path) -> None:
