@@ -81,7 +81,8 @@ def hear(cfg: DictConfig) -> None:
     prompt = Prompt(recorder, cfg.rounds, shown.say) if recorder and cfg.prompt else None
     with contextlib.ExitStack() as stack:
         blocks, sample_rate, name = _open(cfg, stack, shown.say)
-        listener = Listener(Segmenter(sample_rate, **cfg.segmenter), recognizer, cfg.denoise, prompt or recorder)
+        isolated = cfg.isolated and not prompt  # an answer to a question counts wherever it stands
+        listener = Listener(Segmenter(sample_rate, **cfg.segmenter), recognizer, cfg.denoise, prompt or recorder, isolated)
         try:
             with shown.running(f"{cli.printable(name)}, {sample_rate} Hz; model: {ckpt_path}{note and f' ({note})'}"):
                 if live and note:  # its title may be too long for the terminal

@@ -121,6 +121,7 @@ MIC = {
     "speaker": Kind("be letters and digits", lambda value: is_text(value) or (is_number(value, int) and value >= 0)),
     "prompt": SWITCH,
     "rounds": whole(1),
+    "isolated": SWITCH,
     "denoise": SWITCH,
     "segmenter": Kind("be changed by its parts, like segmenter.hang_ms=200", lambda value: isinstance(value, dict)),
     "segmenter.*": Kind(

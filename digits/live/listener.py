@@ -3,12 +3,14 @@
 It prints nothing and needs neither torch nor Hydra.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from digits.audio import Waveform
+from digits.live.isolation import Answer, Isolation
 from digits.live.segmenter import Segmenter, Word
 from digits.recognition.recognizer import Prediction, Recognizer, denoise
 
@@ -24,9 +26,9 @@ class Heard:
         start_s, end_s: in seconds of the stream.
         digit, probability: the best guess; None for a sound that cannot be one word.
         accepted: whether it was recognised as a digit.
-        reason: why not, if it was rejected: ``too short``, ``too long``, ``no digit`` or ``not sure``.
-        latency_ms: from the end of the sound to its answer; mostly the quiet that confirms the end, and whatever sound was still
-            waiting to be heard.
+        reason: why not, if it was rejected: ``too short``, ``too long``, ``no digit``, ``not sure`` or ``in speech``.
+        latency_ms: from the end of the sound to its answer; mostly the quiet that confirms that it ended and stood alone, and
+            whatever sound was still waiting to be heard.
         computing_ms: the part of ``latency_ms`` spent computing.
         overruns: blocks of the stream lost so far.
         prediction: all that the recogniser said; None for a sound that cannot be one word.
@@ -61,6 +63,7 @@ class Listener:
         segmenter: cuts the stream into words.
         recognizer: judges each of them.
         denoise: clean each word with noisereduce first.
+        isolated: accept only digits that stand alone or in a row (:class:`digits.live.isolation.Isolation`).
         record: called with each sound and what became of it.
     """
 
@@ -70,38 +73,55 @@ class Listener:
         recognizer: Recognizer,
         denoise: bool = False,
         record: Callable[[Word, Heard], None] | None = None,
+        isolated: bool = True,
     ) -> None:
         self.segmenter, self.recognizer, self.denoise, self.record = segmenter, recognizer, denoise, record
+        self.isolation = Isolation() if isolated else None
 
     def hear(self, block: Waveform, backlog_s: float = 0.0) -> list[Heard]:
-        """The sounds that end in the next block, shape (samples,), which has been waiting for ``backlog_s``."""
-        return [self._judge(word, backlog_s) for word in self.segmenter.feed(block)]
+        """The sounds whose answers are certain after the next block, shape (samples,), which has been waiting for ``backlog_s``."""
+        answers = [self._judge(word, backlog_s) for word in self.segmenter.feed(block)]
+        return self._tell(answers, self.segmenter.quiet_until_s)
 
     def finish(self) -> list[Heard]:
-        """The sounds still going on when the stream ends."""
-        return [self._judge(word) for word in self.segmenter.flush()]
+        """The sounds still going on or waiting for an answer when the stream ends."""
+        return self._tell([self._judge(word) for word in self.segmenter.flush()], math.inf)
 
-    def _judge(self, word: Word, backlog_s: float = 0.0) -> Heard:
+    def _judge(self, word: Word, backlog_s: float = 0.0) -> Answer:
         started = time.perf_counter()
         prediction = None
         if word.reason is None:
             waveform = denoise(word.waveform, word.sample_rate, word.noise) if self.denoise else word.waveform
             prediction = self.recognizer(waveform, word.sample_rate)
         computing_s = time.perf_counter() - started
-        heard = Heard(
-            start_s=round(word.start_s, 3),
-            end_s=round(word.end_s, 3),
-            digit=prediction.digit if prediction else None,
-            probability=round(prediction.probability, 4) if prediction else None,
-            accepted=prediction is not None and prediction.accepted,
-            reason=prediction.reason if prediction else word.reason,
-            latency_ms=round(1000 * (word.decided_s - word.end_s + backlog_s + computing_s), 1),
-            computing_ms=round(1000 * computing_s, 1),
-            prediction=prediction,
-        )
+        reason = prediction.reason if prediction else word.reason
+        return Answer(word, prediction, reason, word.decided_s, computing_s, backlog_s)
+
+    def _tell(self, answers: list[Answer], quiet_until_s: float) -> list[Heard]:
+        if self.isolation:
+            for answer in answers:
+                self.isolation.add(answer)
+            answers = self.isolation.settled(quiet_until_s)
+        sounds = [_heard(answer) for answer in answers]
         if self.record:
-            self.record(word, heard)
-        return heard
+            for answer, heard in zip(answers, sounds, strict=True):
+                self.record(answer.word, heard)
+        return sounds
+
+
+def _heard(answer: Answer) -> Heard:
+    word, prediction = answer.word, answer.prediction
+    return Heard(
+        start_s=round(word.start_s, 3),
+        end_s=round(word.end_s, 3),
+        digit=prediction.digit if prediction else None,
+        probability=round(prediction.probability, 4) if prediction else None,
+        accepted=answer.reason is None,
+        reason=answer.reason,
+        latency_ms=round(1000 * (answer.settled_s - word.end_s + answer.backlog_s + answer.computing_s), 1),
+        computing_ms=round(1000 * answer.computing_s, 1),
+        prediction=prediction,
+    )
 
 
 def listen(

@@ -106,6 +106,11 @@ class Segmenter:
         self._overlong = False  # a sound that was rejected as too long still goes on
 
     @property
+    def quiet_until_s(self) -> float:
+        """No sound that has not been returned yet begins before this, in seconds of the stream."""
+        return (self._judged if self._onset is None else self._onset) * self.hop / self.sample_rate
+
+    @property
     def level_db(self) -> float:
         """The latest level."""
         return self._recent[-1] if self._recent else word_window.LEVEL_FLOOR_DB
