@@ -1,13 +1,14 @@
 """Tells digits that stand alone, or in a row, from those that speech happens to contain."""
 
 import math
-from collections import deque
 from dataclasses import dataclass, replace
 
 from digits.live.segmenter import TOO_LONG, Word
 from digits.recognition.recognizer import NO_DIGIT, Prediction
 
-BEFORE_S, AFTER_S = 0.8, 0.25  # experiments/live
+REFUSED = 2  # sounds, for speech; a single one is often a cough, or a digit that was not understood
+GAP_S, REACH_S = 0.7, 3.0  # before a digit
+AFTER_S = 0.25
 IN_SPEECH = "in speech"
 OTHER_SPEECH = (NO_DIGIT, TOO_LONG)
 
@@ -33,41 +34,46 @@ class Answer:
 
 
 class Isolation:
-    """Rejects digits next to other speech: a digit inside a sentence is no command.
+    """Rejects digits in the middle of other speech: a digit inside a sentence is no command.
 
-    Other speech is a sound that was refused as "no digit" or "too long", and that ends less than :data:`BEFORE_S` before the digit or
-    begins less than :data:`AFTER_S` after it. So an answer waits until it is clear what follows. Other digits are no other speech:
-    those said in a row pass.
+    Other speech shows in sounds that were refused as "no digit" or "too long". A digit is rejected if :data:`REFUSED` of them are
+    around it: within :data:`REACH_S` before it, with no gap of :data:`GAP_S` between any sounds from there to the digit, and as the
+    next sound, less than :data:`AFTER_S` after it. Only where that next sound decides must an answer wait for it. Other digits are
+    no other speech: those said in a row pass. experiments/live chose the figures.
     """
 
     def __init__(self) -> None:
-        self._waiting: deque[Answer] = deque()
-        self._speech_end_s = -math.inf
+        self._waiting: Answer | None = None
+        self._refused_s: list[float] = []  # ends of the refused sounds, in the run of sounds that goes on
+        self._end_s = -math.inf
 
-    def add(self, answer: Answer) -> None:
-        """Take the answer to the next sound of the stream."""
-        word = answer.word
-        is_speech = answer.reason in OTHER_SPEECH
-        for index, earlier in enumerate(self._waiting):
-            if earlier.reason is None and word.start_s - earlier.word.end_s < AFTER_S:
-                reason = IN_SPEECH if is_speech else None
-                self._waiting[index] = replace(earlier, reason=reason, settled_s=max(earlier.settled_s, answer.settled_s))
-        if answer.reason is None:
-            if word.start_s - self._speech_end_s < BEFORE_S:
-                answer = replace(answer, reason=IN_SPEECH)
-            else:
-                answer = replace(answer, settled_s=max(answer.settled_s, word.end_s + AFTER_S))
+    def add(self, answer: Answer) -> list[Answer]:
+        """Take the answer to the next sound of the stream, and return those that nothing can change any more, in order."""
+        word, is_speech = answer.word, answer.reason in OTHER_SPEECH
+        settled = self.settled(word.start_s)
+        if self._waiting:
+            reason = IN_SPEECH if is_speech else None
+            settled.append(replace(self._waiting, reason=reason, settled_s=max(self._waiting.word.decided_s, word.decided_s)))
+            self._waiting = None
+        runs_on = word.start_s - self._end_s < GAP_S
+        self._refused_s = [end_s for end_s in self._refused_s if runs_on and word.start_s - end_s < REACH_S]
+        self._end_s = word.end_s
+        if answer.reason is None and len(self._refused_s) >= REFUSED:
+            answer = replace(answer, reason=IN_SPEECH)
+        if answer.reason is None and len(self._refused_s) == REFUSED - 1:
+            self._waiting = answer
+            return settled
         if is_speech:
-            self._speech_end_s = word.end_s
-        self._waiting.append(answer)
+            self._refused_s.append(word.end_s)
+        return [*settled, answer]
 
     def settled(self, quiet_until_s: float) -> list[Answer]:
-        """The answers that nothing can change any more, in order.
+        """The answer that waited, if nothing can change it any more.
 
         Args:
             quiet_until_s: no sound that has not been added begins before this, in seconds of the stream.
         """
-        found = []
-        while self._waiting and (self._waiting[0].reason or quiet_until_s >= self._waiting[0].word.end_s + AFTER_S):
-            found.append(self._waiting.popleft())
-        return found
+        if self._waiting is None or quiet_until_s < (certain_s := self._waiting.word.end_s + AFTER_S):
+            return []
+        answer, self._waiting = replace(self._waiting, settled_s=max(self._waiting.settled_s, certain_s)), None
+        return [answer]

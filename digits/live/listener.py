@@ -27,8 +27,8 @@ class Heard:
         digit, probability: the best guess; None for a sound that cannot be one word.
         accepted: whether it was recognised as a digit.
         reason: why not, if it was rejected: ``too short``, ``too long``, ``no digit``, ``not sure`` or ``in speech``.
-        latency_ms: from the end of the sound to its answer; mostly the quiet that confirms that it ended and stood alone, and
-            whatever sound was still waiting to be heard.
+        latency_ms: from the end of the sound to its answer; mostly the quiet that confirms that it ended, and whatever sound was
+            still waiting to be heard.
         computing_ms: the part of ``latency_ms`` spent computing.
         overruns: blocks of the stream lost so far.
         prediction: all that the recogniser said; None for a sound that cannot be one word.
@@ -63,7 +63,7 @@ class Listener:
         segmenter: cuts the stream into words.
         recognizer: judges each of them.
         denoise: clean each word with noisereduce first.
-        isolated: accept only digits that stand alone or in a row (:class:`digits.live.isolation.Isolation`).
+        isolated: reject digits in the middle of other speech (:class:`digits.live.isolation.Isolation`).
         record: called with each sound and what became of it.
     """
 
@@ -99,9 +99,8 @@ class Listener:
 
     def _tell(self, answers: list[Answer], quiet_until_s: float) -> list[Heard]:
         if self.isolation:
-            for answer in answers:
-                self.isolation.add(answer)
-            answers = self.isolation.settled(quiet_until_s)
+            answers = [settled for answer in answers for settled in self.isolation.add(answer)]
+            answers += self.isolation.settled(quiet_until_s)
         sounds = [_heard(answer) for answer in answers]
         if self.record:
             for answer, heard in zip(answers, sounds, strict=True):

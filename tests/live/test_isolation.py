@@ -5,7 +5,7 @@ import pytest
 from support import sequence
 
 from digits.live import microphone
-from digits.live.isolation import AFTER_S, BEFORE_S, IN_SPEECH, Answer, Isolation
+from digits.live.isolation import AFTER_S, GAP_S, IN_SPEECH, Answer, Isolation
 from digits.live.listener import Heard, Listener, listen
 from digits.live.segmenter import TOO_LONG, TOO_SHORT, Segmenter, Word
 from digits.recognition.recognizer import NO_DIGIT, NOT_SURE, Recognizer
@@ -21,46 +21,54 @@ def answer(start_s: float, end_s: float, reason: str | None = None) -> Answer:
 def reasons(*answers: Answer) -> list[str | None]:
     """What becomes of sounds that nothing follows."""
     isolation = Isolation()
-    for one in answers:
-        isolation.add(one)
-    return [one.reason for one in isolation.settled(1e9)]
+    settled = [one for answer in answers for one in isolation.add(answer)] + isolation.settled(1e9)
+    return [one.reason for one in settled]
 
 
 @pytest.mark.parametrize("speech", [NO_DIGIT, TOO_LONG])
-def test_a_digit_close_to_speech_is_rejected(speech: str) -> None:
-    before, after = BEFORE_S - 0.01, AFTER_S - 0.01
-    assert reasons(answer(1, 2, speech), answer(2 + before, 3.5)) == [speech, IN_SPEECH]
-    assert reasons(answer(1, 2), answer(2 + after, 3, speech)) == [IN_SPEECH, speech]
-    assert reasons(answer(1, 2, speech), answer(2 + BEFORE_S + 0.01, 3.5)) == [speech, None]
-    assert reasons(answer(1, 2), answer(2 + AFTER_S + 0.01, 3, speech)) == [None, speech]
+def test_a_digit_in_the_middle_of_speech_is_rejected(speech: str) -> None:
+    before = [answer(1, 2, speech), answer(2.1, 2.5, speech)]
+    assert reasons(*before, answer(2.49 + GAP_S, 3.5)) == [speech, speech, IN_SPEECH]
+    assert reasons(*before, answer(2.51 + GAP_S, 3.5)) == [speech, speech, None]
+    assert reasons(before[0], answer(2.1, 2.5), answer(2.49 + AFTER_S, 3, speech)) == [speech, IN_SPEECH, speech]
+    assert reasons(before[0], answer(2.1, 2.5), answer(2.51 + AFTER_S, 3, speech)) == [speech, None, speech]
+
+
+def test_speech_long_ago_does_not_count() -> None:
+    digits = [answer(2.5 + n / 2, 2.9 + n / 2) for n in range(8)]
+    assert reasons(answer(1, 2, NO_DIGIT), answer(2.1, 2.3, NO_DIGIT), *digits) == 2 * [NO_DIGIT] + 5 * [IN_SPEECH] + 3 * [None]
+
+
+def test_one_refused_sound_is_no_speech() -> None:
+    assert reasons(answer(1, 2, NO_DIGIT), answer(2.1, 2.5), answer(2.6, 3)) == [NO_DIGIT, None, None]
+    assert reasons(answer(1, 2), answer(2.1, 2.5, NO_DIGIT), answer(2.6, 3)) == [None, NO_DIGIT, None]
+    assert reasons(answer(1, 2), answer(2.1, 2.5, TOO_LONG)) == [None, TOO_LONG]
 
 
 @pytest.mark.parametrize("harmless", [None, NOT_SURE, TOO_SHORT])
 def test_digits_in_a_row_clicks_and_unclear_digits_are_no_speech(harmless: str | None) -> None:
-    assert reasons(answer(1, 1.4), answer(1.55, 1.9, harmless), answer(2.05, 2.5)) == [None, harmless, None]
+    row = [answer(1, 1.4), answer(1.55, 1.9, harmless), answer(2.05, 2.3, harmless), answer(2.4, 2.8), answer(2.9, 3.1, harmless)]
+    assert reasons(*row) == [None, harmless, harmless, None, harmless]
 
 
-def test_a_digit_rejected_in_speech_is_no_speech_itself() -> None:
-    assert reasons(answer(1, 2, NO_DIGIT), answer(2.2, 2.6), answer(2.9, 3.4)) == [NO_DIGIT, IN_SPEECH, None]
-
-
-def test_an_answer_waits_for_what_follows_and_no_longer() -> None:
+def test_an_answer_waits_only_where_what_follows_decides() -> None:
     isolation = Isolation()
-    isolation.add(answer(1, 1.5))
-    assert isolation.settled(1.5 + AFTER_S - 0.01) == []
-    (settled,) = isolation.settled(1.5 + AFTER_S)
-    assert settled.settled_s == 1.5 + AFTER_S
+    (alone,) = isolation.add(answer(1, 1.5))
+    assert alone.settled_s == 1.5 + HANG_S
     isolation.add(answer(2, 2.5, NO_DIGIT))
-    (settled,) = isolation.settled(2.5)
-    assert settled.settled_s == 2.5 + HANG_S
+    assert isolation.add(answer(2.6, 3)) == []
+    assert isolation.settled(3 + AFTER_S - 0.01) == []
+    (settled,) = isolation.settled(3 + AFTER_S)
+    assert (settled.settled_s, settled.reason) == (3 + AFTER_S, None)
 
 
-def test_order_is_kept() -> None:
+def test_what_follows_settles_an_answer_in_order() -> None:
     isolation = Isolation()
-    isolation.add(answer(1, 1.5))
-    isolation.add(answer(1.6, 1.7, TOO_SHORT))
-    assert isolation.settled(1.7) == []
-    assert [one.reason for one in isolation.settled(1.8)] == [None, TOO_SHORT]
+    isolation.add(answer(1, 1.5, NO_DIGIT))
+    assert isolation.add(answer(1.6, 2)) == []
+    first, second = isolation.add(answer(2.1, 2.2, TOO_SHORT))
+    assert (first.reason, first.settled_s) == (None, 2.2 + HANG_S)
+    assert second.reason == TOO_SHORT
 
 
 def heard(path: Path, recognizer: Recognizer, isolated: bool, block_ms: float = 10) -> list[Heard]:
@@ -86,11 +94,25 @@ class Picky:
 
 @pytest.mark.parametrize("block_ms", [10, 7.3, 100_000])
 def test_in_a_stream(tiny_checkpoint: Path, tmp_path: Path, block_ms: float) -> None:
-    path = sequence(tmp_path / "words.wav", [3, 8, 1, 5], gap_s=0.15)
+    path = sequence(tmp_path / "words.wav", [3, 8, 1, 5, 7], gap_s=0.15)
     loaded = Recognizer.load(tiny_checkpoint)
     alone = heard(path, Picky(loaded, set()).recognizer(), True, block_ms)
-    assert [one.accepted for one in alone] == 4 * [True]
-    assert 1000 * AFTER_S <= alone[-1].latency_ms < 1000 * AFTER_S + 50
-    spoken = heard(path, Picky(loaded, {1}).recognizer(), True, block_ms)
-    assert [one.reason for one in spoken] == [None if spoken[1].start_s - spoken[0].end_s >= AFTER_S else IN_SPEECH, NO_DIGIT, IN_SPEECH, None]
-    assert [one.reason for one in heard(path, Picky(loaded, {1}).recognizer(), False, block_ms)] == [None, NO_DIGIT, None, None]
+    assert [one.accepted for one in alone] == 5 * [True]
+    assert alone[-1].latency_ms < 1000 * HANG_S + 50  # nobody waits who is not next to speech
+    assert [one.reason for one in heard(path, Picky(loaded, {1}).recognizer(), True, block_ms)] == [
+        None,
+        NO_DIGIT,
+        None,
+        None,
+        None,
+    ]
+    spoken = heard(path, Picky(loaded, {1, 2}).recognizer(), True, block_ms)
+    assert [one.reason for one in spoken] == [None, NO_DIGIT, NO_DIGIT, IN_SPEECH, IN_SPEECH]
+    around = heard(path, Picky(loaded, {1, 3}).recognizer(), True, block_ms)
+    assert around[2].reason == (IN_SPEECH if around[3].start_s - around[2].end_s < AFTER_S else None)
+    assert [one.reason for one in heard(path, Picky(loaded, {1, 2}).recognizer(), False, block_ms)] == [
+        None,
+        *2 * [NO_DIGIT],
+        None,
+        None,
+    ]
