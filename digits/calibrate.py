@@ -4,6 +4,8 @@
 """
 
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,13 +14,13 @@ from digits import cli
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from digits.recognition.torch_models import Trained
+OTHERS = "espeak-words-validation"  # synthetic words that no training hears
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = cli.Parser(
         prog="digits calibrate",
-        description="Fit a checkpoint's temperature and threshold on runs of the same recipe, each tested on clips held out of its "
+        description="Fit a checkpoint's temperature and threshold on what runs of the same recipe make of clips held out of their "
         "training, and write the calibrated model as one plain file without pickle.",
         epilog="example: digits calibrate outputs/pretrained/last.ckpt live.npz --held-out outputs/loso/fsdd/live",
     )
@@ -31,7 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
     from digits.training import runs
 
     try:
-        calibrated = calibration.calibrate(*held_out(options.held_out), other_words(torch_models.load(options.ckpt_path)))
+        found = held_out(options.held_out)
+        calibrated = calibration.calibrate(found.logits, found.labels, found.others)
         torch_models.write_plain(options.out, options.ckpt_path, calibrated, runs.git_commit())
     except (ValueError, OSError) as error:
         print(f"digits calibrate: {cli.printable(str(error))}", file=sys.stderr)
@@ -40,8 +43,26 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def held_out(folder: Path) -> "tuple[Tensor, Tensor]":
-    """Logits (clips, outputs) and labels (clips,) of the clean test clips of all runs in a folder.
+@dataclass(frozen=True)
+class HeldOut:
+    """Answers to sounds that the training of the run that gave them did not hear.
+
+    Args:
+        logits: of digits, shape (clips, outputs).
+        labels: of the same clips, shape (clips,).
+        others: of other sounds, shape (sounds, 11), one tensor for each corpus; none for networks without a "no digit" output.
+    """
+
+    logits: "Tensor"
+    labels: "Tensor"
+    others: "list[Tensor]"
+
+
+def held_out(folder: Path) -> HeldOut:
+    """What all runs in a folder make of the clips held out of their training.
+
+    These are their clean test clips, folds 0 and 1 of their ``data.val_sources``, and, for networks with a "no digit" output, words
+    of espeak-ng.
 
     Raises:
         ValueError: there are no finished runs, a run is incomplete, or the runs have different numbers of outputs.
@@ -65,24 +86,39 @@ def held_out(folder: Path) -> "tuple[Tensor, Tensor]":
         raise ValueError(f"{folder}: no finished run with test clips in it")
     if len({len(row["logits"]) for row in rows}) > 1:
         raise ValueError(f'{folder}: holds runs with and without a "no digit" output; calibrate on runs of one recipe')
-    logits = torch.tensor([row["logits"] for row in rows])
-    return logits, torch.tensor([row["digit"] for row in rows])
+    logits, labels = [torch.tensor([row["logits"] for row in rows])], [torch.tensor([row["digit"] for row in rows])]
+    others: dict[str, list[Tensor]] = {}
+    for run_dir in finished:
+        for source, answers, truth in answers_to_other_corpora(run_dir):
+            is_digit = truth < N_DIGITS
+            logits.append(answers[is_digit])
+            labels.append(truth[is_digit])
+            if logits[0].shape[1] > N_DIGITS:
+                others.setdefault(source, []).append(answers[~is_digit])
+    return HeldOut(torch.cat(logits), torch.cat(labels), [torch.cat(answers) for answers in others.values() if len(answers[0])])
 
 
-def other_words(trained: "Trained") -> "Tensor | None":
-    """Logits of synthetic words that no training hears; None for a network without a "no digit" output."""
+def answers_to_other_corpora(run_dir: Path) -> "Iterator[tuple[str, Tensor, Tensor]]":
+    """Name, logits (clips, outputs) and labels (clips,) of each corpus besides its own from which a run kept clips apart."""
     import torch
 
-    from digits.corpora import catalog
-    from digits.corpora.corpus import N_DIGITS
+    from digits.corpora import catalog, corpus
+    from digits.corpora.corpus import NO_DIGIT
+    from digits.recognition import torch_models
     from digits.training.log_mels import log_mels
 
-    n_outputs = trained.network.head[-1].out_features  # type: ignore[index,union-attr]
-    if n_outputs == N_DIGITS:
-        return None
-    log_mel = log_mels(catalog.get("espeak-words-validation").load(None).clips, trained.front_end.settings)
-    with torch.inference_mode():
-        return trained.network(log_mel)
+    path = run_dir / "best.ckpt"
+    trained, checkpoint = torch_models.load(path), torch_models.read_checkpoint(path)
+    sources = list(checkpoint["datamodule_hyper_parameters"].get("val_sources", ()))
+    if checkpoint["hyper_parameters"]["network"].get("n_outputs") == NO_DIGIT + 1:
+        sources.append(OTHERS)
+    for source in sources:
+        clips = catalog.get(source).load(None).clips
+        if source != OTHERS:
+            clips = [clip for clip in clips if clip.fold in (corpus.TEST_FOLD, corpus.VAL_FOLD)]
+        with torch.inference_mode():
+            logits = trained.network(log_mels(clips, trained.front_end.settings))
+        yield source, logits, torch.tensor([clip.digit for clip in clips])
 
 
 if __name__ == "__main__":

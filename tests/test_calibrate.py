@@ -14,25 +14,40 @@ from digits.training import runs
 
 
 def test_calibration_comes_from_held_out_clips(tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    logits, labels = calibrate.held_out(tiny_checkpoint.parent)
-    assert logits.shape == (100, 10)
+    found = calibrate.held_out(tiny_checkpoint.parent)
+    assert found.logits.shape == (100, 10)
+    assert found.others == []
     assert calibrate.main([str(tiny_checkpoint), str(tmp_path / "out.npz"), "--held-out", str(tiny_checkpoint.parent)]) == 0
-    calibrated = calibration.calibrate(logits, labels)
+    calibrated = calibration.calibrate(found.logits, found.labels)
     assert f"temperature {calibrated.temperature}, not sure below {calibrated.threshold}" in capsys.readouterr().out
     assert torch_models.read_plain(tmp_path / "out.npz").calibration == calibrated
 
 
-def test_the_threshold_also_keeps_other_words_out() -> None:
-    generator = torch.Generator().manual_seed(0)
-    labels = torch.arange(500) % 10
-    logits = torch.randn(500, 11, generator=generator) + 4 * torch.nn.functional.one_hot(labels, 11)
-    others = torch.randn(500, 11, generator=generator) + 2 * torch.nn.functional.one_hot(labels, 11)
-    alone, together = calibration.calibrate(logits, labels), calibration.calibrate(logits, labels, others)
-    assert alone.temperature == together.temperature
-    accepted = calibration.probabilities(others, together.temperature).amax(dim=1) >= together.threshold
-    assert 0.04 <= accepted.float().mean() <= calibration.MAX_FALSE
-    assert together.threshold > alone.threshold
-    assert calibration.calibrate(logits, labels, others + 20 * torch.eye(11)[10]) == alone
+def scores(labels: torch.Tensor, strength: float) -> torch.Tensor:
+    """Logits that favour these labels, (clips, 11)."""
+    noise = torch.randn(len(labels), 11, generator=torch.Generator().manual_seed(0))
+    return noise + strength * torch.nn.functional.one_hot(labels, 11)
+
+
+def test_the_threshold_keeps_other_words_out_of_every_corpus() -> None:
+    labels, nothing = torch.arange(500) % 10, torch.full((500,), 10)
+    logits, corpora = scores(labels, 4), [scores(labels[:200], 2), scores(nothing, 5)]
+    together = calibration.calibrate(logits, labels, corpora)
+    accepted = [calibration.probabilities(others, together.temperature).amax(dim=1) >= together.threshold for others in corpora]
+    assert 0.02 <= accepted[0].float().mean() <= calibration.MAX_FALSE
+    assert accepted[1].float().mean() <= calibration.MAX_FALSE
+    assert together.threshold > calibration.calibrate(logits, labels, corpora[1:]).threshold
+
+
+def test_digits_and_other_sounds_are_calibrated_together() -> None:
+    labels, nothing = torch.arange(500) % 10, torch.full((500,), 10)
+    logits, others = scores(labels, 3), scores(nothing, 3)
+    temperature = calibration.calibrate(2 * logits, labels, [2 * others]).temperature
+    both = torch.cat([logits, others]) * 2 / temperature
+    truth = torch.cat([labels, nothing])
+    losses = [float(torch.nn.functional.cross_entropy(both * factor, truth)) for factor in (0.9, 1, 1.1)]
+    assert min(losses) == losses[1]
+    assert temperature != calibration.calibrate(2 * logits, labels).temperature
 
 
 def test_a_part_of_the_clips_does_not_calibrate_and_a_file_says_what_it_is(tiny_checkpoint: Path, tmp_path: Path) -> None:

@@ -1,16 +1,17 @@
 """How far a probability can be trusted: temperature, the threshold of "not sure", calibration error, risk and coverage."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from digits.corpora.corpus import N_DIGITS
+from digits.corpora.corpus import N_DIGITS, NO_DIGIT
 
 MAX_RISK = 0.02  # largest share of wrong answers among those that the threshold accepts, on held-out clips
-MAX_FALSE = 0.05  # largest share of other sounds that it accepts, none of which training has heard
+MAX_FALSE = 0.03  # largest share of other sounds that it accepts, none of which training has heard
 
 
 @dataclass(frozen=True)
@@ -38,36 +39,38 @@ def probabilities(logits: Tensor, temperature: float = 1.0) -> Tensor:
     return (logits / temperature).softmax(dim=1)[:, :N_DIGITS]
 
 
-def calibrate(logits: Tensor, labels: Tensor, others: Tensor | None = None, smoothing: float = 0.0) -> Calibration:
+def calibrate(logits: Tensor, labels: Tensor, others: Sequence[Tensor] = (), smoothing: float = 0.0) -> Calibration:
     """Temperature and threshold from held-out clips.
 
-    The threshold is the stricter of two: the lowest at which at most :data:`MAX_RISK` of the accepted answers are wrong, and the
-    lowest at which at most :data:`MAX_FALSE` of the other sounds are accepted.
+    The temperature fits digits and other sounds together, so that what goes to "no digit" is not missing from the digits. The
+    threshold is the strictest of several: the lowest at which at most :data:`MAX_RISK` of the accepted answers to digits are wrong,
+    and for each collection of other sounds, the lowest at which at most :data:`MAX_FALSE` of them are accepted.
 
     Args:
         logits: of digits, shape (clips, outputs).
         labels: of the same clips, shape (clips,).
-        others: logits of other sounds, shape (sounds, outputs), if any.
+        others: collections of other sounds, logits of shape (sounds, 11) each.
         smoothing: see :func:`fit_temperature`.
 
     Raises:
         ValueError: no threshold keeps :data:`MAX_RISK`.
     """
-    temperature = fit_temperature(logits, labels, smoothing)
+    no_digit = [torch.full((len(sounds),), NO_DIGIT) for sounds in others]
+    temperature = fit_temperature(torch.cat([logits, *others]), torch.cat([labels, *no_digit]), smoothing)
     confidence, predicted = probabilities(logits, temperature).max(dim=1)
     threshold = choose_threshold(confidence, predicted == labels, MAX_RISK)
-    if others is not None:
-        confidence = probabilities(others, temperature).max(dim=1).values
+    for sounds in others:
+        confidence = probabilities(sounds, temperature).max(dim=1).values
         threshold = max(threshold, float(confidence.quantile(1 - MAX_FALSE)))
-    return Calibration(round(temperature, 4), math.ceil(1e4 * threshold) / 1e4)  # rounded up, to keep both
+    return Calibration(round(temperature, 4), math.ceil(1e4 * threshold) / 1e4)  # rounded up, to keep them all
 
 
-def calibrate_on_few(logits: Tensor, labels: Tensor) -> Calibration:
+def calibrate_on_few(logits: Tensor, labels: Tensor, others: Sequence[Tensor] = ()) -> Calibration:
     """:func:`calibrate` on clips that may all be right, where the best temperature would be 0.
 
     Labels are smoothed by 1 / (clips + 2), as for Platt scaling (Advances in Large Margin Classifiers, 1999, 61-74).
     """
-    return calibrate(logits, labels, smoothing=1 / (len(labels) + 2))
+    return calibrate(logits, labels, others, smoothing=1 / (len(labels) + 2))
 
 
 def fit_temperature(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> float:

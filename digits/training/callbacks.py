@@ -197,8 +197,9 @@ class ExportBest(lightning.Callback):
 def _calibrate(best: Path, log_mel: Tensor, labels: Tensor) -> None:
     with torch.inference_mode():
         logits = torch.cat([torch_models.load(best).network(part) for part in torch.split(log_mel, EVAL_BATCH)])
-    is_digit = labels < N_DIGITS
-    torch_models.store_calibration(best, calibration.calibrate_on_few(logits[is_digit], labels[is_digit]))
+    is_digit, has_output = labels < N_DIGITS, logits.shape[1] > N_DIGITS
+    others = [logits[~is_digit]] if has_output and not is_digit.all() else []
+    torch_models.store_calibration(best, calibration.calibrate_on_few(logits[is_digit], labels[is_digit], others))
 
 
 def _export(best: Path, clips: list[Any]) -> None:
