@@ -156,8 +156,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--ckpt-path", help="model to use: pretrained, .onnx, .npz or .ckpt (default: the best run in outputs/, or else pretrained)"
     )
-    parser.add_argument("--threshold", type=float, help="lowest probability that is accepted, 0 to 1 (default: the model's own)")
+    parser.add_argument(
+        "--threshold",
+        type=_number_if_possible,
+        help="lowest probability that is accepted, 0 to 1, or strict, balanced or eager (default: balanced, the model's own)",
+    )
     return parser
+
+
+def _number_if_possible(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text  # whether it is a threshold's name is checked with the others
 
 
 def _recordings(names: list[str]) -> "Iterator[tuple[str, Callable[[], tuple[Iterator[Waveform], int]]]]":

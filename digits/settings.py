@@ -39,7 +39,13 @@ MAX_MODEL_BYTES = 100_000_000  # of a model file; ours have two million
 MAX_SIZE = 4096  # of a layer: what is larger is a mistake, and would fill the memory
 MAX_FRAMES = 1000  # of a log-mel: ten times as many as usual
 MIN_FRAMES = 8  # of a log-mel, and as many bands: the networks halve both three times
+THRESHOLDS = {"strict": 4.0, "balanced": 1.0, "eager": 0.25}  # name -> factor of the odds of the model's own threshold
 RATE = whole(audio.MIN_RATE_HZ, audio.MAX_RATE_HZ)
+
+THRESHOLD = Kind(
+    f"be {', '.join(THRESHOLDS)} or a number from 0 to 1",
+    lambda value: (isinstance(value, str) and value in THRESHOLDS) or number(0, 1).allows(value),
+)
 
 TRAIN = {
     "name": NAME,
@@ -112,7 +118,7 @@ MIC = {
         lambda value: value is None or is_text(value) or (is_number(value, int) and value >= 0),
     ),
     "input": optional(TEXT, "be the name of a file, which can also stand alone: digits mic FILE"),
-    "threshold": optional(number(0, 1), "be a number from 0 to 1"),
+    "threshold": THRESHOLD,
     "output": one_of("text", "jsonl"),
     "block_ms": Kind("be a number above 0, at most 1000", lambda value: is_number(value, int | float) and 0 < value <= 1000),
     "seconds": optional(number(0), "be a number, 0 or more"),

@@ -70,9 +70,13 @@ MODELS = {  # refused by predict, mic, export, evaluation
 # Refused; more values of a wrong kind stand in test_settings and test_mic. {f} is a folder with the files above, {c} a
 # small corpus.
 COMMAND_LINES = [
-    ("predict", ["{f}/seven.wav", "--threshold=2"], "threshold must be a number from 0 to 1, got 2.0"),
-    ("predict", ["{f}/seven.wav", "--threshold=nan"], "threshold must be a number from 0 to 1, got nan"),
-    ("predict", ["{f}/seven.wav", "--threshold=high"], "invalid float value: 'high'"),
+    ("predict", ["{f}/seven.wav", "--threshold=2"], "threshold must be strict, balanced, eager or a number from 0 to 1, got 2.0"),
+    ("predict", ["{f}/seven.wav", "--threshold=nan"], "threshold must be strict, balanced, eager or a number from 0 to 1, got nan"),
+    (
+        "predict",
+        ["{f}/seven.wav", "--threshold=high"],
+        "threshold must be strict, balanced, eager or a number from 0 to 1, got high",
+    ),
     ("predict", ["{f}/seven.wav", "--csv", "--json"], "not allowed with argument"),
     ("predict", ["{f}/seven.wav", "--score", "--csv"], "not allowed with argument"),
     ("predict", ["--loud", "{f}/seven.wav"], "unrecognized arguments: --loud"),
@@ -100,8 +104,8 @@ COMMAND_LINES = [
     ("mic", ["{f}/seven.wav", "segmenter.loud=1"], "there is no setting segmenter.loud"),
     ("mic", ["{f}/seven.wav", "--loud"], "unrecognized arguments: --loud"),
     ("mic", ["-m", "{f}/seven.wav"], "only for digits train"),
-    ("mic", ["{f}/seven.wav", "threshold=high"], "threshold must be a number from 0 to 1, got high"),
-    ("mic", ["{f}/seven.wav", "threshold=-1"], "threshold must be a number from 0 to 1, got -1"),
+    ("mic", ["{f}/seven.wav", "threshold=high"], "threshold must be strict, balanced, eager or a number from 0 to 1, got high"),
+    ("mic", ["{f}/seven.wav", "threshold=-1"], "threshold must be strict, balanced, eager or a number from 0 to 1, got -1"),
     ("mic", ["{f}/seven.wav", "output=xml"], "output must be text or jsonl, got xml"),
     ("mic", ["{f}/seven.wav", "block_ms=1e9"], "block_ms must be a number above 0"),
     ("mic", ["{f}/seven.wav", "record={f}/seven.wav"], "is not a folder"),

@@ -49,7 +49,10 @@ def test_the_threshold_decides_what_is_accepted(tiny_checkpoint: Path, tmp_path:
         assert [json.loads(line)["accepted"] for line in done.stdout.splitlines()] == [accepted] * 2
     for wrong in ("1.5", "high"):
         done = command("mic", *arguments, f"threshold={wrong}")
-        assert (done.returncode, done.stderr) == (1, f"digits mic: threshold must be a number from 0 to 1, got {wrong}\n")
+        assert (done.returncode, done.stderr) == (
+            1,
+            f"digits mic: threshold must be strict, balanced, eager or a number from 0 to 1, got {wrong}\n",
+        )
 
 
 def test_the_model_that_is_chosen_is_named_and_explained(

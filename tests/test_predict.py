@@ -95,7 +95,7 @@ def test_the_threshold_decides_what_is_accepted(plain_model: Path, tiny_corpus: 
         assert predict.main([clip, model, f"--threshold={threshold}"]) == 0
         assert capsys.readouterr().out.endswith("not sure\n") != accepted
     assert predict.main([clip, model, "--threshold=1.5"]) == 1
-    assert capsys.readouterr().err == "digits predict: threshold must be a number from 0 to 1, got 1.5\n"
+    assert capsys.readouterr().err == "digits predict: threshold must be strict, balanced, eager or a number from 0 to 1, got 1.5\n"
 
 
 def test_the_default_model_is_the_best_run_in_outputs(

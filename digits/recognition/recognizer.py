@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy
 from numpy.typing import ArrayLike, NDArray
 
+from digits import settings
 from digits.audio import Waveform
 from digits.recognition import model_files
 from digits.word_window import WordWindow
@@ -53,23 +54,24 @@ class Recognizer:
     def __init__(
         self, window: WordWindow, model: Callable[[NDArray[numpy.float32]], NDArray[numpy.float32]], threshold: float = 0.0
     ) -> None:
-        if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
-            raise ValueError(f"threshold must be a number from 0 to 1, got {threshold}")
+        if isinstance(threshold, str) or not settings.THRESHOLD.allows(threshold):
+            raise ValueError(f"threshold must {settings.THRESHOLD.must}, got {threshold}")
         self.window, self.model, self.threshold = window, model, threshold
 
     @classmethod
-    def load(cls, path: str | Path, threshold: float | None = None) -> "Recognizer":
+    def load(cls, path: str | Path, threshold: float | str | None = None) -> "Recognizer":
         """Load a model file.
 
         Args:
             path: see :func:`digits.recognition.model_files.load`.
-            threshold: of the probability, 0 to 1; None takes the model's own, which ``digits calibrate`` stored in its file.
+            threshold: of the probability, 0 to 1; None or ``balanced`` is the model's own, which ``digits calibrate`` stored in its
+                file, ``strict`` accepts less and ``eager`` more (:data:`digits.settings.THRESHOLDS`).
 
         Raises:
             FileNotFoundError, ValueError: as :func:`digits.recognition.model_files.load`; or an impossible threshold.
         """
         model = model_files.load(path)
-        return cls(model.window, model, model.threshold if threshold is None else threshold)
+        return cls(model.window, model, _threshold(model.threshold, "balanced" if threshold is None else threshold))
 
     def __call__(self, waveform: ArrayLike, sample_rate: int) -> Prediction:
         """Recognise the word in a waveform, shape (samples,), at any sample rate.
@@ -88,6 +90,12 @@ class Recognizer:
         elif probability < self.threshold:
             reason = NOT_SURE
         return Prediction(digit, probability, tuple(probabilities.tolist()), reason)
+
+
+def _threshold(own: float, wanted: float | str) -> float:
+    if wanted not in settings.THRESHOLDS:
+        return wanted  # type: ignore[return-value]
+    return own / (own + (1 - own) / settings.THRESHOLDS[wanted])  # type: ignore[index]  # odds, own / (1 - own), times a factor
 
 
 def denoise(waveform: Waveform, sample_rate: int, noise: Waveform) -> Waveform:

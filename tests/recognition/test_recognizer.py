@@ -14,7 +14,7 @@ from support import spoken
 from digits import audio
 from digits.corpora.corpus import read_folder
 from digits.recognition import torch_models
-from digits.recognition.recognizer import NO_DIGIT, NOT_SURE, Recognizer, denoise
+from digits.recognition.recognizer import NO_DIGIT, NOT_SURE, Recognizer, _threshold, denoise
 from digits.training.log_mels import log_mels
 from digits.word_window import WordWindow
 
@@ -76,9 +76,16 @@ def test_a_threshold_of_ones_own_takes_the_place_of_the_model_s(plain_model: Pat
         assert Recognizer.load(plain_model, threshold).threshold == threshold
 
 
+def test_named_thresholds_change_the_odds_of_the_model_s_own(plain_model: Path) -> None:
+    odds = {name: (t := Recognizer.load(plain_model, name).threshold) / (1 - t) for name in ("strict", "balanced", "eager")}
+    assert odds == pytest.approx({"strict": 4 * 0.4 / 0.6, "balanced": 0.4 / 0.6, "eager": 0.4 / 0.6 / 4})
+    for own in (0.0, 1.0):
+        assert {_threshold(own, name) for name in ("strict", "balanced", "eager")} == {own}
+
+
 @pytest.mark.parametrize("threshold", [-0.1, 1.01, float("nan"), True, "high"])
 def test_a_threshold_is_a_number_from_0_to_1(plain_model: Path, threshold: float) -> None:
-    with pytest.raises(ValueError, match=f"threshold must be a number from 0 to 1, got {threshold}"):
+    with pytest.raises(ValueError, match=f"threshold must be strict, balanced, eager or a number from 0 to 1, got {threshold}"):
         Recognizer.load(plain_model, threshold)
 
 
