@@ -95,7 +95,7 @@ class Recognizer:
 def _threshold(own: float, wanted: float | str) -> float:
     if wanted not in settings.THRESHOLDS:
         return wanted  # type: ignore[return-value]
-    return own / (own + (1 - own) / settings.THRESHOLDS[wanted])  # type: ignore[index]  # odds, own / (1 - own), times a factor
+    return own / (own + (1 - own) / settings.THRESHOLDS[wanted])  # its odds, own / (1 - own), times the factor
 
 
 def denoise(waveform: Waveform, sample_rate: int, noise: Waveform) -> Waveform:
