@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from support import compose_config, tiny_run, write_corpus
 
 from digits import cli
-from digits.corpora import catalog, espeak
+from digits.corpora import catalog, espeak, kokoro
 from digits.corpora.catalog import Source
 from digits.corpora.corpus import NO_DIGIT, Corpus, read_folder
 from digits.train import train
@@ -28,9 +28,10 @@ def one_speaker(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_runs_through(experiment: str, one_speaker: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As it is, but for fewer copies; the tiny corpus's own clips stand in for all others."""
-    monkeypatch.setattr(espeak, "load", lambda name: read_folder(one_speaker, name))
+    for synthesizer in (espeak, kokoro):
+        monkeypatch.setattr(synthesizer, "load", lambda name: read_folder(one_speaker, name))
     people = [replace(clip, digit=NO_DIGIT) if clip.digit == 9 else clip for clip in read_folder(one_speaker, "people").clips]
-    monkeypatch.setitem(catalog.CORPORA, "speech_commands_subset", Source(lambda root: Corpus("people", people)))
+    monkeypatch.setitem(catalog.CORPORA, "speech_commands_subset", Source(lambda root: Corpus("people", people), ""))
     cfg = tiny_run(one_speaker, tmp_path / "run", f"experiment={experiment}", "trainer=smoke", "data.batch_size=10")
     for part in cfg.data.train_sets.values():
         part.copies = min(part.copies, 1)

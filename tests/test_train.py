@@ -113,7 +113,7 @@ def test_a_finished_run_is_kept(
     tiny_checkpoint: Path, tiny_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Callable[..., Outcome]
 ) -> None:
     monkeypatch.setattr(runs, "git_commit", lambda: "abc")
-    monkeypatch.setitem(catalog.CORPORA, "folder", Source(catalog.CORPORA["folder"].load))
+    monkeypatch.setitem(catalog.CORPORA, "folder", Source(catalog.CORPORA["folder"].load, ""))
     arguments = ("data=folder", f"data.root={tiny_corpus}", f"hydra.run.dir={tmp_path}", "trainer=smoke", "data.batch_size=10")
     assert command("train", *arguments, "conditions=clean").returncode == 0
     written = (tmp_path / "metrics.json").stat().st_mtime_ns

@@ -6,6 +6,7 @@ A new one is a module beside this, an entry in :data:`CORPORA`, and ``conf/data/
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from digits.corpora import audiomnist, espeak, folder, fsdd, kokoro, speech_commands
 from digits.corpora.corpus import Corpus
@@ -17,23 +18,33 @@ class Source:
 
     Args:
         load: takes ``data.root`` (None: wherever the corpus usually is) and returns the corpus.
+        credit: who made the recordings, and their licence; the card of a model that was trained on them shows it.
         is_synthetic: its voices are a synthesiser's; models trained on it come last where the best one is chosen.
         may_change: it belongs to the user, who may add recordings between runs, so that no earlier result stands for a new one.
     """
 
     load: Callable[[str | None], Corpus]
+    credit: str
     is_synthetic: bool = False
     may_change: bool = False
 
 
+def _synthetic(maker: Any, name: str, root: str | None) -> Corpus:
+    return maker.load(name)
+
+
+SPEECH_COMMANDS = "Speech Commands v0.02 by Pete Warden and Google (arXiv 1804.03209), CC BY 4.0"
+ESPEAK = "made with espeak-ng, which is GPL-3.0"
+KOKORO = "made with Kokoro-82M by hexgrad, which is Apache-2.0, spelled by espeak-ng"
+
 CORPORA = {
-    "fsdd": Source(fsdd.load),
-    "speech_commands": Source(speech_commands.load),
-    "speech_commands_subset": Source(partial(speech_commands.load, subset=True)),
-    "audiomnist": Source(audiomnist.load),
-    "folder": Source(folder.load, may_change=True),
-    **{name: Source(lambda root, name=name: espeak.load(name), is_synthetic=True) for name in espeak.RECIPES},  # type: ignore[misc]
-    **{name: Source(lambda root, name=name: kokoro.load(name), is_synthetic=True) for name in kokoro.RECIPES},  # type: ignore[misc]
+    "fsdd": Source(fsdd.load, "Free Spoken Digit Dataset v1.0.10 by Zohar Jackson and others, CC BY-SA 4.0"),
+    "speech_commands": Source(speech_commands.load, SPEECH_COMMANDS),
+    "speech_commands_subset": Source(partial(speech_commands.load, subset=True), SPEECH_COMMANDS),
+    "audiomnist": Source(audiomnist.load, "AudioMNIST by Sören Becker and others (arXiv 1807.03418), MIT"),
+    "folder": Source(folder.load, "the user's own", may_change=True),
+    **{name: Source(partial(_synthetic, espeak, name), ESPEAK, is_synthetic=True) for name in espeak.RECIPES},
+    **{name: Source(partial(_synthetic, kokoro, name), KOKORO, is_synthetic=True) for name in kokoro.RECIPES},
 }
 
 

@@ -214,7 +214,15 @@ def write_plain(path: str | Path, ckpt_path: str | Path, calibrated: Calibration
         "front_end": checkpoint["datamodule_hyper_parameters"]["front_end"],
         "calibration": asdict(calibrated),
         "about": {**{name: checkpoint["hyper_parameters"][name] for name in FACTS}, "git_commit": git_commit},
+        "corpora": _corpora(checkpoint["datamodule_hyper_parameters"]),
     }
     weights = restore_checkpoint(ckpt_path).network.state_dict()
     arrays = {name: value.numpy() for name, value in weights.items() if "num_batches" not in name}
     numpy.savez(path, settings=numpy.array(json.dumps(about)), **arrays)
+
+
+def _corpora(data: dict[str, Any]) -> list[str]:
+    """Names of the corpora that a model was trained on."""
+    parts = (data.get("train_sets") or {"clean": {}}).values()
+    used = (part.get("source") or data["source"] for part in parts if part.get("copies", 1))
+    return list(dict.fromkeys(used))

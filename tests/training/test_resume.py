@@ -19,7 +19,7 @@ TRAINED = ("conditions=noise", "data.batch_size=20", "classifier.learning_rate=0
 def committed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The code is that of commit abc, and the tiny corpus is none that may change."""
     monkeypatch.setattr(runs, "git_commit", lambda: "abc")
-    monkeypatch.setitem(catalog.CORPORA, "folder", Source(catalog.CORPORA["folder"].load))
+    monkeypatch.setitem(catalog.CORPORA, "folder", Source(catalog.CORPORA["folder"].load, ""))
 
 
 def old_checkpoint(checkpoint: Path, path: Path) -> Path:
@@ -139,7 +139,7 @@ def test_finished_runs_are_kept_only_for_the_same_settings_and_code(
     assert not resume.read_same(path, tiny_run(tiny_corpus, tmp_path / "run", "model.dropout=0.3"))
     assert not resume.read_same(tmp_path / "none.json", cfg)
     with monkeypatch.context() as patch:
-        patch.setitem(catalog.CORPORA, "folder", Source(catalog.CORPORA["folder"].load, may_change=True))
+        patch.setitem(catalog.CORPORA, "folder", Source(catalog.CORPORA["folder"].load, "", may_change=True))
         assert not resume.read_same(path, cfg)
     monkeypatch.setattr(runs, "git_commit", lambda: "abd")
     assert not resume.read_same(path, cfg)
