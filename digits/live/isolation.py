@@ -7,7 +7,7 @@ from digits.live.segmenter import TOO_LONG, Word
 from digits.recognition.recognizer import NO_DIGIT, Prediction
 
 REFUSED = 2  # sounds, for speech; a single one is often a cough, or a digit that was not understood
-GAP_S, REACH_S = 0.7, 3.0  # before a digit
+GAP_S, REACH_S = 0.5, 2.0  # before a digit
 AFTER_S = 0.25
 IN_SPEECH = "in speech"
 OTHER_SPEECH = (NO_DIGIT, TOO_LONG)
@@ -39,7 +39,7 @@ class Isolation:
     Other speech shows in sounds that were refused as "no digit" or "too long". A digit is rejected if :data:`REFUSED` of them are
     around it: within :data:`REACH_S` before it, with no gap of :data:`GAP_S` between any sounds from there to the digit, and as the
     next sound, less than :data:`AFTER_S` after it. Only where that next sound decides must an answer wait for it. Other digits are
-    no other speech: those said in a row pass. experiments/live chose the figures.
+    no other speech: those said in a row pass. experiments/public chose the figures.
     """
 
     def __init__(self) -> None:

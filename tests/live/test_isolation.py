@@ -36,7 +36,7 @@ def test_a_digit_in_the_middle_of_speech_is_rejected(speech: str) -> None:
 
 def test_speech_long_ago_does_not_count() -> None:
     digits = [answer(2.5 + n / 2, 2.9 + n / 2) for n in range(8)]
-    assert reasons(answer(1, 2, NO_DIGIT), answer(2.1, 2.3, NO_DIGIT), *digits) == 2 * [NO_DIGIT] + 5 * [IN_SPEECH] + 3 * [None]
+    assert reasons(answer(1, 2, NO_DIGIT), answer(2.1, 2.3, NO_DIGIT), *digits) == 2 * [NO_DIGIT] + 3 * [IN_SPEECH] + 5 * [None]
 
 
 def test_one_refused_sound_is_no_speech() -> None:
