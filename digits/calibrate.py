@@ -14,7 +14,7 @@ from digits import cli
 if TYPE_CHECKING:
     from torch import Tensor
 
-OTHERS = "espeak-words-validation"  # synthetic words that no training hears
+OTHERS = "espeak-words-validation"  # synthetic words that no training hears, for those that know no real ones
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -22,11 +22,11 @@ def main(arguments: list[str] | None = None) -> int:
         prog="digits calibrate",
         description="Fit a checkpoint's temperature and threshold on what runs of the same recipe make of clips held out of their "
         "training, and write the calibrated model as one plain file without pickle.",
-        epilog="example: digits calibrate outputs/pretrained/last.ckpt live.npz --held-out outputs/loso/fsdd/live",
+        epilog="example: digits calibrate outputs/pretrained/last.ckpt mine.npz --held-out outputs/air_gap/fsdd/public",
     )
     parser.add_argument("ckpt_path", metavar="CHECKPOINT")
     parser.add_argument("out", metavar="OUT", help="the file to write, .npz")
-    parser.add_argument("--held-out", type=Path, required=True, metavar="FOLDER", help="the runs, for example of +sweep=loso")
+    parser.add_argument("--held-out", type=Path, required=True, metavar="FOLDER", help="the runs, for example of +sweep=air_gap")
     options = parser.parse_args(arguments)
 
     from digits.recognition import calibration, torch_models  # here, so that --help is quick
@@ -61,8 +61,8 @@ class HeldOut:
 def held_out(folder: Path) -> HeldOut:
     """What all runs in a folder make of the clips held out of their training.
 
-    These are their clean test clips, folds 0 and 1 of their ``data.val_sources``, and, for networks with a "no digit" output, words
-    of espeak-ng.
+    These are their clean test clips and folds 0 and 1 of their ``data.val_sources``; without such, for networks with a "no digit"
+    output, words of espeak-ng.
 
     Raises:
         ValueError: there are no finished runs, a run is incomplete, or the runs have different numbers of outputs.
@@ -109,9 +109,9 @@ def answers_to_other_corpora(run_dir: Path) -> "Iterator[tuple[str, Tensor, Tens
 
     path = run_dir / "best.ckpt"
     trained, checkpoint = torch_models.load(path), torch_models.read_checkpoint(path)
-    sources = list(checkpoint["datamodule_hyper_parameters"].get("val_sources", ()))
-    if checkpoint["hyper_parameters"]["network"].get("n_outputs") == NO_DIGIT + 1:
-        sources.append(OTHERS)
+    sources = checkpoint["datamodule_hyper_parameters"].get("val_sources", ())
+    if not sources and checkpoint["hyper_parameters"]["network"].get("n_outputs") == NO_DIGIT + 1:
+        sources = [OTHERS]
     for source in sources:
         clips = catalog.get(source).load(None).clips
         if source != OTHERS:
