@@ -1,4 +1,4 @@
-"""Write a model as one ONNX file that runs without torch: ``digits export ckpt_path=... out=live.onnx``."""
+"""Write a model as one ONNX file that runs without torch: ``digits export ckpt_path=... out=mine.onnx``."""
 
 from pathlib import Path
 

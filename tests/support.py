@@ -1,5 +1,6 @@
 """What several tests use: a corpus that a network learns in seconds, trainings on it, and commands run as a user would."""
 
+import json
 import math
 import os
 import subprocess
@@ -8,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
@@ -16,6 +18,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from digits import audio, cli
+from digits.training import runs
 
 REPOSITORY = Path(__file__).parent.parent
 NO_SKIPS = bool(os.environ.get("DIGITS_NO_SKIPS"))  # set by CI: there a missing part is a failure, not a skip
@@ -113,3 +116,32 @@ def wait_until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"nothing happened for {seconds:.0f} s"
         time.sleep(0.02)
+
+
+SPEAKERS = ("ann", "bob", "cid")
+
+
+def answer_row(condition: str, clip: int, right: bool, confidence: float = 3.0) -> dict[str, Any]:
+    """A row of a run's predictions."""
+    digit = clip % 10
+    predicted = digit if right else (digit + 1) % 10
+    logits = [confidence if d == predicted else 0.0 for d in range(10)]
+    name = SPEAKERS[clip % len(SPEAKERS)]
+    return {
+        "condition": condition,
+        "clip": f"{digit}_{name}_{clip}.wav",
+        "speaker": name,
+        "digit": digit,
+        "predicted": predicted,
+        "probability": 0.5,
+        "logits": logits,
+    }
+
+
+def add_run(folder: Path, experiment: str, seed: int, rows: list[dict[str, Any]]) -> None:
+    """A finished run, as the studies read it."""
+    folder.mkdir(parents=True)
+    metrics = {"experiment": experiment, "corpus": "fsdd", "split": "official", "seed": seed, "val/acc": 1.0, "test/acc": 0.9}
+    more = {"parameters": 10, "train_s": 5.0, "git_commit": "abc", "machine": "m", "versions": {"torch": "2"}}
+    (folder / "metrics.json").write_text(json.dumps(metrics | more))
+    runs.write_predictions(folder / "predictions.csv", rows)

@@ -18,7 +18,7 @@ from digits.word_window import WordWindow
 
 TOLERANCE = 1e-3  # of probabilities
 PRETRAINED = "pretrained"  # the name of the model that comes with the package
-PRETRAINED_PATH = Path(__file__).parent.parent / "pretrained" / "live.onnx"
+PRETRAINED_PATH = Path(__file__).parent.parent / "pretrained" / "public.onnx"
 LOOPS = (b"\x22\x04Loop", b"\x22\x04Scan")  # node types in protobuf's encoding; ours have none, and one might never end
 SEAL = b"\x72\x4a\x0a\x06sha256\x12\x40"  # how protobuf begins a metadata entry "sha256" of 64 characters
 NEEDS_TORCH = "this model needs torch: pip install '.[train]'; ckpt_path=pretrained and .onnx files do not"

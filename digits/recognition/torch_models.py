@@ -24,7 +24,7 @@ from digits.recognition import calibration
 from digits.recognition.calibration import Calibration
 from digits.word_window import WordWindow
 
-PLAIN_PRETRAINED_PATH = Path(__file__).parent.parent / "pretrained" / "live.npz"
+PLAIN_PRETRAINED_PATH = Path(__file__).parent.parent / "pretrained" / "public.npz"
 FORMAT = 1
 FACTS = ("experiment", "corpus", "seed")  # what a checkpoint says about its training
 DAMAGED = (

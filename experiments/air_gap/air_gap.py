@@ -57,7 +57,7 @@ def unseen_cell(found: Sequence[Run]) -> str:
     return f"{percent([macro(run.of('clean')) for run in found])} {interval(*bootstrap_macro(found))}"
 
 
-def headline(runs: list[Run]) -> str:
+def headline(runs: list[Run], models: Sequence[str] = MODELS) -> str:
     """One row per protocol, one column per model."""
     cells: list[tuple[str, str, Callable[[list[Run]], str]]] = [
         ("official test (n = 300)", "air_gap", same_clips),
@@ -77,10 +77,10 @@ def headline(runs: list[Run]) -> str:
     ]
     rows = []
     for name, protocol, cell in cells:
-        found = [select(runs, protocol, model) for model in MODELS]
+        found = [select(runs, protocol, model) for model in models]
         if any(found):
             rows.append([name, *(cell(r) if r else "-" for r in found)])
-    return tables.table(["per cent right", *(f"`{model}`" for model in MODELS)], rows)
+    return tables.table(["per cent right", *(f"`{model}`" for model in models)], rows)
 
 
 def condition_table(runs: list[Run], protocol: str) -> str:

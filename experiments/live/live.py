@@ -1,8 +1,8 @@
 """What the microphone's loop finds in streams: ``python experiments/live/live.py MODEL... --noises FOLDER --out experiments/live``.
 
 Digits spoken with pauses, in quiet and in recorded noise; noise alone; words other than digits; other speech. Every stream goes
-block by block through the segmenter and the recogniser of ``digits mic``. The models are checkpoints of ``experiment=live``. Each
-hears the FSDD clips of its own test part, with the calibration of the pretrained model, which comes from the same recipe.
+block by block through the segmenter and the recogniser of ``digits mic``. The models are checkpoints of one recipe. Each hears the
+FSDD clips of its own test part, with the calibration of a model of that recipe.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from digits.live.listener import Heard, Listener
 from digits.live.microphone import read_blocks
 from digits.live.segmenter import Segmenter
 from digits.recognition import torch_models
+from digits.recognition.calibration import Calibration
 from digits.recognition.model_files import PRETRAINED
 from digits.recognition.recognizer import Recognizer
 from experiments import tables
@@ -53,14 +54,17 @@ class Score:
     computing_ms: float  # median
 
 
-def hear(recognizer: Recognizer, stream: Stream, denoise: bool = False) -> list[Heard]:
+def hear(recognizer: Recognizer, stream: Stream, denoise: bool = False, isolated: bool = True) -> list[Heard]:
     """Feed a stream in blocks of 100 ms; the size only changes how long it takes."""
-    listener = Listener(Segmenter(RATE), recognizer, denoise)
+    listener = Listener(Segmenter(RATE), recognizer, denoise, isolated=isolated)
     return [event for block in read_blocks(stream.waveform, RATE // 10) for event in listener.hear(block)] + listener.finish()
 
 
 def score(model: str, stream: Stream, events: Sequence[Heard], threshold: float) -> Score:
-    """Count events: each belongs to the word that it overlaps most, and is accepted if it reaches the threshold."""
+    """Count events: each belongs to the word that it overlaps most, and is accepted if it reaches the threshold.
+
+    One pass of a recogniser without a threshold serves them all, because what is "in speech" does not depend on it.
+    """
     of_word: dict[int, list[Heard]] = {index: [] for index in range(len(stream.spoken))}
     false = 0
     for event in events:
@@ -96,7 +100,7 @@ def score(model: str, stream: Stream, events: Sequence[Heard], threshold: float)
 
 
 def _accepted(event: Heard, threshold: float) -> bool:
-    return event.probability is not None and event.probability >= threshold
+    return event.accepted and event.probability is not None and event.probability >= threshold
 
 
 def test_clips(model: str) -> list[Clip]:
@@ -138,11 +142,12 @@ def write_csv(path: Path, scores: Sequence[Score]) -> None:
         writer.writerows(asdict(one) for one in scores)
 
 
-def measure(model: str, shared: Sequence[Stream], background: numpy.ndarray) -> Iterator[tuple[Score, bool]]:
+def measure(
+    model: str, calibration: Calibration, shared: Sequence[Stream], background: numpy.ndarray
+) -> Iterator[tuple[Score, bool]]:
     """Scores of one model at every threshold, and whether it is the model's own."""
-    calibration = torch_models.load(PRETRAINED).calibration
     trained = replace(torch_models.load(model), calibration=calibration)
-    recognizer = Recognizer(trained.window, trained, trained.threshold)
+    recognizer = Recognizer(trained.window, trained)
     clips = test_clips(model)
     spoken = load([clips[i] for i in numpy.random.default_rng(0).permutation(len(clips))])
     for stream in (*digit_streams("FSDD", spoken, background), *connected_streams("FSDD", spoken), *shared):
@@ -156,7 +161,10 @@ def measure(model: str, shared: Sequence[Stream], background: numpy.ndarray) -> 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="What the microphone's loop finds in streams.")
-    parser.add_argument("models", nargs="+", metavar="MODEL", help="checkpoints of experiment=live")
+    parser.add_argument("models", nargs="+", metavar="MODEL", help="checkpoints of digits train")
+    parser.add_argument(
+        "--calibrated", default=PRETRAINED, help="a calibrated model of the same recipe; default: the pretrained one"
+    )
     parser.add_argument("--noises", type=Path, required=True, help="folder of recorded noises")
     parser.add_argument("--unseen", type=Path, help="folder of other people's digits, {digit}_{speaker}_{n}.wav")
     parser.add_argument("--voices", type=Path, help="folder of other words and speech, of experiments/voices/other_speech.sh")
@@ -168,7 +176,8 @@ def main(arguments: list[str] | None = None) -> int:
     shared = list(other_streams(noises, options.voices))
     if options.unseen:
         shared += digit_streams("unseen speakers", load(read_folder(options.unseen, "unseen").clips), background)
-    found = [scored for model in options.models for scored in measure(model, shared, background)]
+    calibration = torch_models.load(options.calibrated).calibration
+    found = [scored for model in options.models for scored in measure(model, calibration, shared, background)]
     options.out.mkdir(parents=True, exist_ok=True)
     write_csv(options.out / "results.csv", [one for one, is_own in found if is_own])
     thresholds.write_csv(options.out / "thresholds.csv", [asdict(one) for one, _ in found if ", denoised" not in one.stream])

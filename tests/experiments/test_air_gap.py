@@ -1,50 +1,22 @@
-import json
 import math
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from support import SPEAKERS, add_run, answer_row
 
 from digits.recognition.calibration import fit_temperature
-from digits.training import runs
 from experiments.air_gap import air_gap, answers, confidence, pictures
-
-NAMES = ("ann", "bob", "cid")
-
-
-def row(condition: str, clip: int, right: bool, confidence: float = 3.0) -> dict[str, Any]:
-    digit = clip % 10
-    predicted = digit if right else (digit + 1) % 10
-    logits = [confidence if d == predicted else 0.0 for d in range(10)]
-    name = NAMES[clip % len(NAMES)]
-    return {
-        "condition": condition,
-        "clip": f"{digit}_{name}_{clip}.wav",
-        "speaker": name,
-        "digit": digit,
-        "predicted": predicted,
-        "probability": 0.5,
-        "logits": logits,
-    }
-
-
-def add_run(folder: Path, experiment: str, seed: int, rows: list[dict[str, Any]]) -> None:
-    folder.mkdir(parents=True)
-    metrics = {"experiment": experiment, "corpus": "fsdd", "split": "official", "seed": seed, "val/acc": 1.0, "test/acc": 0.9}
-    more = {"parameters": 10, "train_s": 5.0, "git_commit": "abc", "machine": "m", "versions": {"torch": "2"}}
-    (folder / "metrics.json").write_text(json.dumps(metrics | more))
-    runs.write_predictions(folder / "predictions.csv", rows)
 
 
 def test_macro_weighs_speakers_not_clips() -> None:
-    rows = [row("clean", clip, right=clip % 3 != 0) for clip in range(30)] + [row("clean", 0, right=True)] * 10
+    rows = [answer_row("clean", clip, right=clip % 3 != 0) for clip in range(30)] + [answer_row("clean", 0, right=True)] * 10
     assert answers.macro(rows) == pytest.approx((0.5 + 1 + 1) / 3)
 
 
 def test_mcnemar_by_hand() -> None:
-    one = [row("clean", clip, right=clip >= 2) for clip in range(30)]
-    other = [row("clean", clip, right=clip not in range(2, 10)) for clip in range(30)]
+    one = [answer_row("clean", clip, right=clip >= 2) for clip in range(30)]
+    other = [answer_row("clean", clip, right=clip not in range(2, 10)) for clip in range(30)]
     only_one, only_other, p = answers.mcnemar(one, other)
     assert (only_one, only_other) == (8, 2)
     assert p == pytest.approx(2 * sum(math.comb(10, k) for k in range(3)) / 2**10)
@@ -54,7 +26,7 @@ def test_the_bootstrap_interval_is_that_of_the_normal_approximation_for_many_spe
     generator = torch.Generator().manual_seed(0)
     rows = []
     for clip in range(400):
-        one = row("clean", clip, right=bool(torch.rand((), generator=generator) < 0.8))
+        one = answer_row("clean", clip, right=bool(torch.rand((), generator=generator) < 0.8))
         rows.append(one | {"speaker": f"s{clip}"})
     run = answers.Run("unseen", {}, rows)
     low, high = answers.bootstrap_macro([run])
@@ -65,7 +37,7 @@ def test_the_bootstrap_interval_is_that_of_the_normal_approximation_for_many_spe
 
 
 def test_each_speaker_s_temperature_comes_from_the_others() -> None:
-    rows = [row("clean", clip, right=clip % 10 != 0, confidence=9.0 if clip % 3 == 0 else 3.0) for clip in range(300)]
+    rows = [answer_row("clean", clip, right=clip % 10 != 0, confidence=9.0 if clip % 3 == 0 else 3.0) for clip in range(300)]
     logits, labels, speakers = confidence.answers([answers.Run("loso", {}, rows)])
     fitted = confidence.cross_fitted(logits, labels, speakers)
     own = torch.tensor([speaker == "ann" for speaker in speakers])
@@ -73,13 +45,14 @@ def test_each_speaker_s_temperature_comes_from_the_others() -> None:
 
 
 def test_the_study_is_written_from_whatever_protocols_there_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    names = [f"{noise}_{snr}" for noise in pictures.NOISES for snr in (20, 10, 5, 0)]
+    noises = [f"{noise}_{snr}" for noise in pictures.NOISES for snr in (20, 10, 5, 0)]
+    names = ("clean", *noises, "room_1000ms", "telephone")
     for seed in range(2):
         for model, errors in (("baseline", 6), ("robust", 4), ("live", 2)):
-            rows = [row(name, clip, clip >= errors) for name in ("clean", *names, "room_1000ms", "telephone") for clip in range(60)]
+            rows = [answer_row(name, clip, clip >= errors) for name in names for clip in range(60)]
             add_run(tmp_path / "air_gap" / model / str(seed), model, seed, rows)
-    for name in NAMES:
-        own = [row("clean", clip, clip >= 3, confidence=2 + clip / 60) for clip in range(60) if NAMES[clip % 3] == name]
+    for name in SPEAKERS:
+        own = [answer_row("clean", clip, clip >= 3, confidence=2 + clip / 60) for clip in range(60) if SPEAKERS[clip % 3] == name]
         add_run(tmp_path / "loso" / name, "live", 0, own)
     assert air_gap.main([str(tmp_path), "--out", str(tmp_path / "study")]) == 0
     report = (tmp_path / "study" / "report.md").read_text()
@@ -92,7 +65,7 @@ def test_the_study_is_written_from_whatever_protocols_there_are(tmp_path: Path, 
 
 def test_one_model_alone_makes_a_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = ["clean", *(f"{noise}_{snr}" for noise in pictures.NOISES for snr in (20, 10, 5, 0)), "room_1000ms", "telephone"]
-    rows = [row(name, clip, clip >= 2) for name in names for clip in range(60)]
+    rows = [answer_row(name, clip, clip >= 2) for name in names for clip in range(60)]
     add_run(tmp_path / "air_gap" / "0", "live", 0, rows)
     add_run(tmp_path / "ablation" / "0", "live_without_air", 0, rows)
     assert air_gap.main([str(tmp_path), "--out", str(tmp_path / "study")]) == 0

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from support import spoken
 from digits import audio
 from digits.corpora import espeak
 from digits.effects.scene import band_power
+from digits.live.isolation import IN_SPEECH
 from digits.recognition.recognizer import Recognizer
 from experiments.live import live, streams, thresholds
 
@@ -40,7 +42,7 @@ def test_connected_digits_come_in_groups() -> None:
 
 
 def test_every_event_is_counted_once(tiny_checkpoint: Path) -> None:
-    recognizer = Recognizer.load(tiny_checkpoint)
+    recognizer = Recognizer.load(tiny_checkpoint, 0)
     digits = [3, 1, 4, 5, 9, 2, 6, 8, 7, 0]
     stream = streams.words_in_noise("quiet", words(digits), None, 50, 1)
     events = live.hear(recognizer, stream)
@@ -58,6 +60,8 @@ def test_every_event_is_counted_once(tiny_checkpoint: Path) -> None:
     assert live.score("tiny", shifted, events, 0.0).wrong == 10
     rejected = live.score("tiny", stream, events, 1.1)
     assert (rejected.right, rejected.rejected, rejected.false) == (0, 10, 0)
+    in_speech = [replace(event, accepted=False, reason=IN_SPEECH) for event in events]
+    assert live.score("tiny", stream, in_speech, 0.0).rejected == 10
 
 
 def test_no_training_hears_the_test_words() -> None:
