@@ -85,6 +85,7 @@ TRAIN = {
     "data.batch_size": whole(1),
     "data.seed": whole(0, 2**32 - 1),
     "data.val_sources": list_of(TEXT, "corpora, like [speech_commands]"),
+    "data.test_conditions": GROUP,
     "data.train_sets": GROUP,
     "data.train_sets.*": GROUP,
     "data.train_sets.*.copies": whole(0),
@@ -106,7 +107,7 @@ TRAIN = {
     "data.front_end.log_mel.top_db": number(0, without=(0,)),
 }
 LOG_MEL = "data.front_end.log_mel"
-CLOSED = ("data.front_end", "data.front_end.trim", LOG_MEL, "augment")  # groups without other settings
+CLOSED = ("data", "data.front_end", "data.front_end.trim", LOG_MEL, "augment")  # groups without other settings
 MAX_SEGMENTER = 10_000  # no decibels, milliseconds or seconds above this make sense
 MIC = {
     "ckpt_path": optional(TEXT, "be pretrained or the name of a model file"),
@@ -195,7 +196,7 @@ def _check_names(settings: dict[str, Any], table: Mapping[str, Kind]) -> None:
     for group in CLOSED:
         for _, content in _find(settings, group.split(".")):
             for name in content or ():
-                if f"{group}.{name}" not in groups:
+                if f"{group}.{name}" not in groups and not str(name).startswith("_"):  # those are Hydra's
                     raise ValueError(f"there is no setting {group}.{name}")
 
 

@@ -135,6 +135,7 @@ COMMAND_LINES = [
     ("train", ["=5"], ""),
     ("train", ["--loud"], "unrecognized arguments: --loud"),
     ("train", ["loud=1"], "there is no setting loud"),
+    ("train", ["+data.loud=1"], "there is no setting data.loud"),
     ("train", ["+loud=1"], "there is no setting loud"),
     ("train", ["seed=1.5"], "seed must be a whole number"),
     ("train", ["seed=1,2"], ""),
