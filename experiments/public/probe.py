@@ -38,7 +38,7 @@ def embed(network: torch.nn.Module, log_mel: Tensor) -> Tensor:
     kept: list[Tensor] = []
     handle = network.get_submodule("head").register_forward_pre_hook(lambda module, inputs: kept.append(inputs[0]))
     with torch.inference_mode():
-        for batch in log_mel.split(256):
+        for batch in log_mel.chunk(-(-len(log_mel) // 256)):
             network(batch)
     handle.remove()
     return torch.cat(kept)
