@@ -66,7 +66,7 @@ class Lines:
 
     def only_zeros(self) -> None:
         self.say(
-            "warning: only zeros come in; a microphone that sends them is muted or the wrong one: list_devices=true shows the others"
+            "warning: only zeros come in; a microphone that sends them is muted or the wrong one; list_devices=true shows others"
         )
 
     def say(self, text: str) -> None:
