@@ -168,12 +168,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--noises", type=Path, required=True, help="folder of recorded noises")
     parser.add_argument("--unseen", type=Path, help="folder of other people's digits, {digit}_{speaker}_{n}.wav")
     parser.add_argument("--voices", type=Path, help="folder of other words and speech, of experiments/voices/other_speech.sh")
+    parser.add_argument("--words", type=Path, help="folder of people's recordings of other words")
+    parser.add_argument("--speech", type=Path, help="folder of people's recordings of speech without digits")
     parser.add_argument("--out", type=Path, required=True, help="where to write")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     noises = recordings(options.noises)
     background = numpy.concatenate(noises)
-    shared = list(other_streams(noises, options.voices))
+    shared = list(other_streams(noises, options.voices, options.words, options.speech))
     if options.unseen:
         shared += digit_streams("unseen speakers", load(read_folder(options.unseen, "unseen").clips), background)
     calibration = torch_models.load(options.calibrated).calibration

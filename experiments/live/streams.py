@@ -18,6 +18,7 @@ PAUSE_S = (0.6, 1.4)
 SHORT_GAP_S = 0.15  # between connected digits, three in a group
 SNRS_DB = (20, 10, 5)
 QUIET_DB = 50  # SNR of a quiet room
+SENTENCE_PAUSE_S = 0.5  # between recordings of speech
 MIXTURES = 9  # how often each noise is heard again with another one mixed in
 WORDS = {kind: Path(__file__).parent / f"{kind}_words.txt" for kind in ("other", "near")}
 
@@ -114,15 +115,36 @@ def connected_streams(source: str, words: Sequence[Word]) -> Iterator[Stream]:
     yield words_in_noise(f"{source}, groups of three, no gaps", words, None, QUIET_DB, 1, group=3, gap_s=0.0)
 
 
-def other_streams(noises: Sequence[Waveform], voices: Path | None) -> Iterator[Stream]:
-    """Sound without digits; ``voices`` is a folder made by ``experiments/voices/other_speech.sh``."""
+def speech_stream(name: str, sentences: Sequence[Waveform], pause_s: float = 0.0) -> Stream:
+    """Speech without digits, with pauses between the recordings, in a quiet room."""
+    pause = _silence(pause_s)
+    speech = numpy.concatenate([part for sentence in sentences for part in (sentence, pause)])
+    room = 0.01 * 10 ** (-QUIET_DB / 20) * numpy.random.default_rng(0).standard_normal(len(speech))
+    return Stream(name, (speech + room).astype(numpy.float32), [])
+
+
+def other_streams(
+    noises: Sequence[Waveform], voices: Path | None = None, words: Path | None = None, speech: Path | None = None
+) -> Iterator[Stream]:
+    """Sound without digits.
+
+    Args:
+        noises: recorded ones.
+        voices: a folder made by ``experiments/voices/other_speech.sh``.
+        words, speech: folders of people's recordings, of single words and of sentences.
+    """
     for kind in WORDS:
         yield words_in_noise(f"{kind} words, espeak", synthetic_words(kind), None, QUIET_DB, 1)
         if voices:
-            words: list[Word] = [(sound, None) for sound in recordings(voices / kind)]
-            yield words_in_noise(f"{kind} words, flite", words, None, QUIET_DB, 1)
+            yield _other_words(f"{kind} words, flite", voices / kind)
+    if words:
+        yield _other_words("other words, people", words)
     if voices:
-        read = numpy.concatenate(recordings(voices / "speech"))
-        room = 0.01 * 10 ** (-QUIET_DB / 20) * numpy.random.default_rng(0).standard_normal(len(read))
-        yield Stream("other speech, flite", (read + room).astype(numpy.float32), [])
+        yield speech_stream("other speech, flite", recordings(voices / "speech"))
+    if speech:
+        yield speech_stream("other speech, people", recordings(speech), SENTENCE_PAUSE_S)
     yield Stream("noise", mixtures(noises), [])
+
+
+def _other_words(name: str, folder: Path) -> Stream:
+    return words_in_noise(name, [(sound, None) for sound in recordings(folder)], None, QUIET_DB, 1)

@@ -23,9 +23,8 @@ from digits.recognition.torch_models import PLAIN_PRETRAINED_PATH
 from digits.settings import THRESHOLDS
 from experiments import tables
 from experiments.live import live
-from experiments.live.streams import QUIET_DB, RATE, Stream, digit_streams, load, mixtures, recordings
+from experiments.live.streams import SENTENCE_PAUSE_S, Stream, digit_streams, load, mixtures, recordings, speech_stream
 
-PAUSE_S = 0.5  # between the recordings of a speech stream
 STREAMS = {"in quiet": "unseen speakers, quiet", "at 10 dB": "unseen speakers, 10 dB"}
 
 
@@ -47,7 +46,7 @@ def listen(recognizer: Recognizer, options: argparse.Namespace) -> Answers:
     }
     noises = recordings(options.noises)
     streams = [stream for stream in digit_streams("unseen speakers", load(clips), numpy.concatenate(noises)) if _is_shown(stream)]
-    streams += [speech_stream(options.speech), Stream("noise", mixtures(noises), [])]
+    streams += [speech_stream("speech", recordings(options.speech), SENTENCE_PAUSE_S), Stream("noise", mixtures(noises), [])]
     return Answers(
         [(clip.digit, clip.speaker, recognizer(*audio.read(clip.path))) for clip in clips],
         words,
@@ -57,14 +56,6 @@ def listen(recognizer: Recognizer, options: argparse.Namespace) -> Answers:
 
 def _is_shown(stream: Stream) -> bool:
     return stream.name in STREAMS.values()
-
-
-def speech_stream(folder: Path) -> Stream:
-    """People's sentences with pauses between them, in a quiet room."""
-    pause = numpy.zeros(round(PAUSE_S * RATE), numpy.float32)
-    speech = numpy.concatenate([part for sentence in recordings(folder) for part in (sentence, pause)])
-    room = 0.01 * 10 ** (-QUIET_DB / 20) * numpy.random.default_rng(0).standard_normal(len(speech))
-    return Stream("speech", (speech + room).astype(numpy.float32), [])
 
 
 def choices(answers: Answers, thresholds: dict[str, float]) -> str:

@@ -9,7 +9,7 @@ from digits.corpora import catalog
 from digits.live.listener import Heard
 from digits.recognition import torch_models
 from digits.recognition.recognizer import NO_DIGIT, Prediction
-from experiments.live.streams import Stream
+from experiments.live.streams import RATE, Stream
 from experiments.public import public, shipped
 
 
@@ -45,7 +45,7 @@ def test_each_threshold_is_counted_on_the_same_answers() -> None:
     def event(start_s: float, digit: int, probability: float) -> Heard:
         return Heard(start_s, start_s + 1, digit, probability, True, None, 140, 1)
 
-    hour = numpy.zeros(3600 * shipped.RATE // 1000, numpy.float32)  # a thousandth
+    hour = numpy.zeros(3600 * RATE // 1000, numpy.float32)  # a thousandth
     spoken = [Stream(name, hour, [(1, 2, 3), (3, 4, 7)]) for name in shipped.STREAMS.values()]
     streams = [(stream, [event(1, 3, 0.9), event(3, 7, 0.6)]) for stream in spoken]
     streams += [(Stream(name, hour, []), [event(1, 0, 0.8)]) for name in ("speech", "noise")]
