@@ -38,7 +38,7 @@ lint: setup ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-pretrained: setup ## train the pretrained model again, with its calibration (four hours on two cores)
+pretrained: setup ## train the pretrained model again, with its calibration (two hours on two cores)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[kokoro]'
 	$(BIN)/python -m digits.corpora.kokoro
 	$(BIN)/digits train experiment=public data.split=all conditions=clean resume=true hydra.run.dir=outputs/pretrained

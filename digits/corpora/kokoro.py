@@ -2,7 +2,7 @@
 
 The model garbles a short word said alone, because its decoder normalises over the whole utterance. So a voice says a list of ten
 words, each in quotation marks, between which it pauses, and the list is cut at the pauses. A word takes about half a second to
-compute, each corpus half an hour to an hour; an interrupted synthesis continues. ``python -m digits.corpora.kokoro`` makes all.
+compute, each corpus half an hour; an interrupted synthesis continues. ``python -m digits.corpora.kokoro`` makes both.
 """
 
 import hashlib
@@ -34,9 +34,7 @@ MIN_DIP_DB = 10.0  # where the level between two words is not this far below a w
 HOP = SAMPLE_RATE // 100
 MARGIN_MS, FADE_MS = 100.0, 10.0
 RANGE_DB = 40.0  # a word ends this far below its peak; these voices have hardly any noise
-OTHER_WORDS, COMMON = (  # mostly near digits; everyday words and phrases. No study tests on a synthesiser's reading of any of them.
-    tuple((Path(__file__).parent / f"kokoro_{kind}.txt").read_text().split()) for kind in ("words", "common")
-)
+OTHER_WORDS = tuple((Path(__file__).parent / "kokoro_words.txt").read_text().split())  # mostly near digits; none is tested on
 
 PACKAGES = ("espeakng_loader", "filelock", "onnxruntime", "platformdirs", "tqdm")
 INSTALL = "neural voices need onnxruntime and espeak-ng: pip install '.[kokoro]'"
@@ -57,11 +55,7 @@ class Recipe:
     others: tuple[str, ...] = ()
 
 
-RECIPES = {
-    "kokoro": Recipe(voices=200, takes=2),
-    "kokoro-words": Recipe(voices=200, takes=4, others=OTHER_WORDS),
-    "kokoro-common": Recipe(voices=200, takes=1, others=COMMON),
-}
+RECIPES = {"kokoro": Recipe(voices=200, takes=2), "kokoro-words": Recipe(voices=200, takes=2, others=OTHER_WORDS)}
 
 
 @dataclass(frozen=True)
@@ -75,11 +69,10 @@ class Utterance:
 
 
 def load(name: str = "kokoro") -> Corpus:
-    """A corpus of synthetic speech, generated on first use (half an hour or more).
+    """A corpus of synthetic speech, generated on first use (half an hour).
 
     Args:
-        name: ``kokoro``, digits in 200 voices; ``kokoro-words``, the same voices with words that mostly resemble digits;
-            ``kokoro-common``, with everyday words, names, letters and short phrases.
+        name: ``kokoro``, digits in 200 voices; ``kokoro-words``, the same voices with words other than digits.
 
     Raises:
         ValueError: an unknown name, a package is not installed, or the model is another version.

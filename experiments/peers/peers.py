@@ -136,7 +136,7 @@ def _pocketsphinx_weights() -> Path:
     return Path(get_model_path("en-us/en-us"))
 
 
-def ours(model: str, threshold: float | str) -> Answer:
+def ours(model: str, threshold: str) -> Answer:
     recognizer = Recognizer.load(model, threshold)
 
     def answer(waveform: Waveform) -> int | None:
@@ -271,12 +271,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _ours(official: str) -> dict[str, System]:
-    def system(threshold: float | str) -> System:
+    def system(threshold: str) -> System:
         start, unspoilt = (partial(ours, model, threshold) for model in (PRETRAINED, official))
         return System(start, "FSDD, 540 people, synthetic voices", lambda: PRETRAINED_PATH, unspoilt)
 
-    thresholds: tuple[float | str, ...] = (0.0, *THRESHOLDS)
-    return {f"digits, threshold={threshold}": system(threshold) for threshold in thresholds}
+    return {f"digits, threshold={threshold}": system(threshold) for threshold in THRESHOLDS}
 
 
 if __name__ == "__main__":
