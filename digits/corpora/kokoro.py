@@ -34,7 +34,7 @@ MIN_DIP_DB = 10.0  # where the level between two words is not this far below a w
 HOP = SAMPLE_RATE // 100
 MARGIN_MS, FADE_MS = 100.0, 10.0
 RANGE_DB = 40.0  # a word ends this far below its peak; these voices have hardly any noise
-OTHER_WORDS = tuple((Path(__file__).parent / "kokoro_words.txt").read_text().split())  # mostly near digits; none is tested on
+OTHER_WORDS = tuple((Path(__file__).parent / "kokoro_words.txt").read_text().split())  # mostly near digits; none of live's
 
 PACKAGES = ("espeakng_loader", "filelock", "onnxruntime", "platformdirs", "tqdm")
 INSTALL = "neural voices need onnxruntime and espeak-ng: pip install '.[kokoro]'"
