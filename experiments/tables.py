@@ -8,18 +8,23 @@ date. A marker names the report, the section and, if only a part is wanted, rows
     <!-- end -->
 """
 
+import csv
 import re
 import shlex
 import statistics
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from digits.recognition.score import wilson
 
 STUDIES = Path(__file__).parent
 DOCUMENTS = ("README.md", "experiments/README.md", "experiments/*/README.md", "digits/pretrained/README.md")
 MARKED = re.compile(r"(<!-- table: (?P<what>.+?) -->\n)(?P<table>.*?)(<!-- end -->)", re.DOTALL)
 
+Result = TypeVar("Result")
 Row = Mapping[str, Any]  # of a run's predictions.csv
 
 
@@ -41,9 +46,29 @@ def interval(low: float, high: float) -> str:
     return f"({100 * low:.1f}-{100 * high:.1f})"
 
 
+def share(found: int, of: int) -> str:
+    """A share in per cent, with Wilson's interval."""
+    return f"{100 * found / of:.1f} {interval(*wilson(found, of))}"
+
+
 def accuracy(rows: Sequence[Row]) -> float:
     """Share of predictions that are right."""
     return statistics.fmean(row["predicted"] == row["digit"] for row in rows)
+
+
+def write_csv(path: Path, results: Sequence[Any]) -> None:
+    """One row per result; all are instances of the same dataclass."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(results[0])], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(asdict(result) for result in results)
+
+
+def read_csv(path: Path, kind: type[Result]) -> list[Result]:
+    """What :func:`write_csv` wrote, for a dataclass whose fields are text and numbers."""
+    kinds: dict[str, Any] = {field.name: field.type for field in fields(kind)}  # type: ignore[arg-type]
+    with path.open(newline="") as file:
+        return [kind(**{name: kinds[name](value) for name, value in row.items()}) for row in csv.DictReader(file)]
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:

@@ -65,9 +65,7 @@ class Lines:
             self.say(f"warning: {overruns} blocks of sound have been lost so far; what was said in them was not heard")
 
     def only_zeros(self) -> None:
-        self.say(
-            "warning: only zeros come in; a microphone that sends them is muted or the wrong one; list_devices=true shows others"
-        )
+        self.say("warning: only zeros come in: a muted microphone, or the wrong one? list_devices=true shows the others")
 
     def say(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)

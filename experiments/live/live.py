@@ -6,13 +6,11 @@ FSDD clips of its own test part, with the calibration of a model of that recipe.
 """
 
 import argparse
-import csv
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy
 import torch
@@ -135,13 +133,6 @@ def table(scores: Sequence[Score]) -> str:
     return tables.table(header, rows)
 
 
-def write_csv(path: Path, scores: Sequence[Score]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Score)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(asdict(one) for one in scores)
-
-
 def measure(
     model: str, calibration: Calibration, shared: Sequence[Stream], background: numpy.ndarray
 ) -> Iterator[tuple[Score, bool]]:
@@ -181,7 +172,7 @@ def main(arguments: list[str] | None = None) -> int:
     calibration = torch_models.load(options.calibrated).calibration
     found = [scored for model in options.models for scored in measure(model, calibration, shared, background)]
     options.out.mkdir(parents=True, exist_ok=True)
-    write_csv(options.out / "results.csv", [one for one, is_own in found if is_own])
+    tables.write_csv(options.out / "results.csv", [one for one, is_own in found if is_own])
     thresholds.write_csv(options.out / "thresholds.csv", [asdict(one) for one, _ in found if ", denoised" not in one.stream])
     write_report(options.out)
     return 0
@@ -189,9 +180,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def write_report(out: Path) -> None:
     """Tables and picture from ``results.csv`` and ``thresholds.csv``."""
-    with (out / "results.csv").open(newline="") as file:
-        kinds: dict[str, Any] = {field.name: field.type for field in fields(Score)}
-        scores = [Score(**{name: kinds[name](value) for name, value in row.items()}) for row in csv.DictReader(file)]
+    scores = tables.read_csv(out / "results.csv", Score)
     chosen, choices = scores[0].threshold, thresholds.read_csv(out / "thresholds.csv")
     latency, computing = (statistics.median(getattr(one, name) for one in scores) for name in ("latency_ms", "computing_ms"))
     medians = f"Threshold {chosen}; latency {latency:.0f} ms, computing {computing:.1f} ms (medians)."

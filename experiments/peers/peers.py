@@ -7,13 +7,12 @@ results.csv, so that after a training only our own need to run: ``--systems digi
 """
 
 import argparse
-import csv
 import re
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,16 +21,14 @@ import numpy
 
 from digits import Recognizer, audio
 from digits.audio import Waveform
-from digits.corpora.corpus import WORDS, Clip, read_folder
+from digits.corpora.corpus import TEST_FOLD, WORDS, Clip, read_folder
 from digits.recognition.model_files import PRETRAINED, PRETRAINED_PATH
-from digits.recognition.score import wilson
 from digits.settings import THRESHOLDS
 from experiments import tables
 
 RATE = 16_000  # Hz, what all peers take
-PADDINGS_S = (0.0, 0.25, 0.5)  # of silence before and after a clip; each peer gets the one that suits it best
+PADDINGS_S = (0.0, 0.25, 0.5)  # of silence before and after a clip; each system gets the one that suits it best
 PADDING_STEP = 3  # which is chosen on every third unseen clip
-OFFICIAL_TAKES = 5  # takes 0-4 are the official test
 SOUNDS_LIKE = {"won": 1, "to": 2, "too": 2, "for": 4, "fore": 4, "ate": 8}
 
 Answer = Callable[[Waveform], int | None]  # 16 kHz -> the digit, or None
@@ -178,7 +175,7 @@ def pad(waveform: Waveform, seconds: float) -> Waveform:
 
 
 def best_padding(answer: Answer, unseen: Sequence[tuple[Clip, Waveform]]) -> float:
-    """The padding, in seconds, with which a peer gets most clips right; the shortest, where several do."""
+    """The padding, in seconds, with which a system gets most clips right; the shortest, where several do."""
     return max(PADDINGS_S, key=lambda s: sum(answer(pad(waveform, s)) == clip.digit for clip, waveform in unseen[::PADDING_STEP]))
 
 
@@ -208,22 +205,6 @@ def _right(answer: Answer, padding_s: float, clips: Sequence[tuple[Clip, Wavefor
     return sum(answer(pad(waveform, padding_s)) == clip.digit for clip, waveform in clips)
 
 
-def write_csv(path: Path, results: Iterable[Result]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Result)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(asdict(result) for result in results)
-
-
-def read_csv(path: Path) -> dict[str, Result]:
-    if not path.is_file():
-        return {}
-    with path.open(newline="") as file:
-        kinds: dict[str, Any] = {field.name: field.type for field in fields(Result)}
-        rows = [Result(**{name: kinds[name](value) for name, value in row.items()}) for row in csv.DictReader(file)]
-    return {result.system: result for result in rows}
-
-
 def report(results: Iterable[Result]) -> str:
     """The table of all systems."""
     header = [
@@ -238,8 +219,9 @@ def report(results: Iterable[Result]) -> str:
     rows = []
     for one in results:
         counts = ((one.official, one.official_clips), (one.unseen, one.unseen_clips), (one.words, one.other_words))
-        shares = [f"{100 * found / of:.1f} {tables.interval(*wilson(found, of))}" for found, of in counts]
-        rows.append([one.system, one.training, *shares, f"{one.megabytes:.1f}", f"{one.cpu_ms:.0f}"])
+        rows.append(
+            [one.system, one.training, *(tables.share(*count) for count in counts), f"{one.megabytes:.1f}", f"{one.cpu_ms:.0f}"]
+        )
     return tables.table(header, rows, left=2)
 
 
@@ -254,17 +236,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="where to write results.csv and report.md")
     options = parser.parse_args(arguments)
     recordings = Recordings(
-        official=read(clip for clip in read_folder(options.fsdd, "fsdd").clips if clip.take < OFFICIAL_TAKES),
+        official=read(clip for clip in read_folder(options.fsdd, "fsdd").clips if clip.fold == TEST_FOLD),
         unseen=read(read_folder(options.unseen, "unseen").clips),
         words=[_load(path) for path in audio.find_files(options.words)[:: options.every]],
     )
-    results = read_csv(options.out / "results.csv")
+    results_csv = options.out / "results.csv"
+    results = {one.system: one for one in tables.read_csv(results_csv, Result)} if results_csv.is_file() else {}
     systems = _ours(options.official) | PEERS
     for name, system in systems.items():
         if name.startswith(options.systems):
             results[name] = measure(name, system, recordings)
             print(results[name], flush=True)
-            write_csv(options.out / "results.csv", [results[known] for known in systems if known in results])
+            tables.write_csv(results_csv, [results[known] for known in systems if known in results])
     table = report(results[name] for name in systems if name in results)
     tables.write_report(options.out / "report.md", "What a user could pick instead", {"Systems": table})
     return 0
@@ -273,7 +256,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _ours(official: str) -> dict[str, System]:
     def system(threshold: str) -> System:
         start, unspoilt = (partial(ours, model, threshold) for model in (PRETRAINED, official))
-        return System(start, "FSDD, 540 people, synthetic voices", lambda: PRETRAINED_PATH, unspoilt)
+        return System(start, "FSDD, 852 other people, synthetic voices", lambda: PRETRAINED_PATH, unspoilt)
 
     return {f"digits, threshold={threshold}": system(threshold) for threshold in THRESHOLDS}
 

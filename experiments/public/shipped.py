@@ -8,7 +8,6 @@ The other figures are those of the recipe. The shipped file has heard all of FSD
 import argparse
 import json
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from digits import Recognizer, audio
 from digits.corpora import catalog
 from digits.corpora.corpus import NO_DIGIT, read_folder
 from digits.recognition.recognizer import Prediction
-from digits.recognition.score import score, wilson
+from digits.recognition.score import score
 from digits.recognition.torch_models import PLAIN_PRETRAINED_PATH
 from digits.settings import THRESHOLDS
 from experiments import tables
@@ -78,9 +77,9 @@ def choices(answers: Answers, thresholds: dict[str, float]) -> str:
         rows.append(
             [
                 f"{name} ({threshold:.3f})",
-                share(right),
+                tables.share(sum(right), len(right)),
                 *(f"{100 * one.right / one.spoken:.1f}" for one in found),
-                share(words),
+                tables.share(sum(words), len(words)),
                 *(f"{one.false / one.hours:.1f}" for one in false),
             ]
         )
@@ -91,14 +90,12 @@ def _accepts(prediction: Prediction, threshold: float) -> bool:
     return prediction.accepted and prediction.probability >= threshold
 
 
-def share(found: Sequence[bool]) -> str:
-    """Per cent, with Wilson's interval."""
-    return f"{100 * sum(found) / len(found):.1f} {tables.interval(*wilson(sum(found), len(found)))}"
-
-
 def other_words(answers: Answers, threshold: float) -> str:
     """Real words accepted as digits, by corpus."""
-    rows = [[name, str(len(own)), share([_accepts(p, threshold) for p in own])] for name, own in answers.words.items()]
+    rows = [
+        [name, str(len(own)), tables.share(sum(_accepts(p, threshold) for p in own), len(own))]
+        for name, own in answers.words.items()
+    ]
     return tables.table(["words of", "recordings", "accepted, %"], rows)
 
 

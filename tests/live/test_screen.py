@@ -44,7 +44,7 @@ def test_the_live_view_shows_level_floor_digits_and_rejected_sounds() -> None:
     assert len(shown(view).splitlines()) == len(picture.splitlines())
 
 
-ZEROS = "warning: only zeros come in; a microphone that sends them is muted or the wrong one; list_devices=true shows others"
+ZEROS = "warning: only zeros come in: a muted microphone, or the wrong one? list_devices=true shows the others"
 
 
 @pytest.mark.parametrize(("width", "digits"), [(40, [5, 6, 7, 8]), (60, [3, 4, 5, 6, 7, 8]), (100, [2, 3, 4, 5, 6, 7, 8])])
