@@ -14,7 +14,7 @@ from digits import cli
 if TYPE_CHECKING:
     from torch import Tensor
 
-OTHERS = "espeak-words-validation"  # synthetic words that no training hears, for those that know no real ones
+OTHERS = "espeak-words-validation"  # words that no training hears, for recipes without other sounds of real people
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -61,11 +61,11 @@ class HeldOut:
 def held_out(folder: Path) -> HeldOut:
     """What all runs in a folder make of the clips held out of their training.
 
-    These are their clean test clips and folds 0 and 1 of their ``data.val_sources``; without such, for networks with a "no digit"
-    output, words of espeak-ng.
+    These are their clean test clips and those of :func:`answers_to_other_corpora`.
 
     Raises:
         ValueError: there are no finished runs, a run is incomplete, or the runs have different numbers of outputs.
+        FileNotFoundError: a run has no ``best.ckpt`` or ``predictions.csv``, or one of its corpora is not there.
     """
     import torch
 
@@ -99,7 +99,13 @@ def held_out(folder: Path) -> HeldOut:
 
 
 def answers_to_other_corpora(run_dir: Path) -> "Iterator[tuple[str, Tensor, Tensor]]":
-    """Name, logits (clips, outputs) and labels (clips,) of each corpus besides its own from which a run kept clips apart."""
+    """Name, logits (clips, outputs) and labels (clips,) of each corpus besides its own from which a run kept clips apart.
+
+    If it has a "no digit" output and these hold no other sounds, words of espeak-ng are among them.
+
+    Raises:
+        ValueError, OSError: the run's ``best.ckpt`` or a corpus cannot be read.
+    """
     import torch
 
     from digits.corpora import catalog, corpus
@@ -109,13 +115,14 @@ def answers_to_other_corpora(run_dir: Path) -> "Iterator[tuple[str, Tensor, Tens
 
     path = run_dir / "best.ckpt"
     trained, checkpoint = torch_models.load(path), torch_models.read_checkpoint(path)
-    sources = checkpoint["datamodule_hyper_parameters"].get("val_sources", ())
-    if not sources and checkpoint["hyper_parameters"]["network"].get("n_outputs") == NO_DIGIT + 1:
-        sources = [OTHERS]
-    for source in sources:
-        clips = catalog.get(source).load(None).clips
-        if source != OTHERS:
-            clips = [clip for clip in clips if clip.fold in (corpus.TEST_FOLD, corpus.VAL_FOLD)]
+    held_out = {
+        source: [clip for clip in catalog.get(source).load(None).clips if clip.fold in (corpus.TEST_FOLD, corpus.VAL_FOLD)]
+        for source in checkpoint["datamodule_hyper_parameters"].get("val_sources", ())
+    }
+    knows_others = checkpoint["hyper_parameters"]["network"].get("n_outputs") == NO_DIGIT + 1
+    if knows_others and not any(clip.digit == NO_DIGIT for clips in held_out.values() for clip in clips):
+        held_out[OTHERS] = catalog.get(OTHERS).load(None).clips
+    for source, clips in held_out.items():
         with torch.inference_mode():
             logits = trained.network(log_mels(clips, trained.front_end.settings))
         yield source, logits, torch.tensor([clip.digit for clip in clips])

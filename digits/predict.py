@@ -26,7 +26,8 @@ COLUMNS = ("path", "digit", "probability", "accepted", "start_s")
 EXAMPLES = """examples:
   digits predict seven.wav four.flac           one line per file
   digits predict recordings/                   every recording in a folder
-  digits predict lesson.mp3                    one line per sound, with its time, in what is longer than 2.5 s
+  digits predict lesson.mp3                    one line per sound, with its time, in what is longer than 2.5 s;
+                                               digits in the middle of other speech are marked "in speech"
   digits predict --csv recordings/ > heard.csv
   digits predict --json - < seven.wav          standard input; one JSON object per sound
   digits predict --score recordings/           how many are right, by names like 7_ann_0.wav

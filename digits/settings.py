@@ -42,9 +42,10 @@ MIN_FRAMES = 8  # of a log-mel, and as many bands: the networks halve both three
 THRESHOLDS = {"strict": 4.0, "balanced": 1.0, "eager": 0.25}  # name -> factor of the odds of the model's own threshold
 RATE = whole(audio.MIN_RATE_HZ, audio.MAX_RATE_HZ)
 
+PROBABILITY = number(0, 1)
 THRESHOLD = Kind(
     f"be {', '.join(THRESHOLDS)} or a number from 0 to 1",
-    lambda value: (isinstance(value, str) and value in THRESHOLDS) or number(0, 1).allows(value),
+    lambda value: (isinstance(value, str) and value in THRESHOLDS) or PROBABILITY.allows(value),
 )
 
 TRAIN = {
@@ -108,6 +109,7 @@ TRAIN = {
 }
 LOG_MEL = "data.front_end.log_mel"
 CLOSED = ("data", "data.front_end", "data.front_end.trim", LOG_MEL, "augment")  # groups without other settings
+OF_HYDRA = ("data._target_", "data._convert_", "data._recursive_")
 MAX_SEGMENTER = 10_000  # no decibels, milliseconds or seconds above this make sense
 MIC = {
     "ckpt_path": optional(TEXT, "be pretrained or the name of a model file"),
@@ -135,7 +137,7 @@ MIC = {
         f"be a number from 0 to {MAX_SEGMENTER}", lambda value: is_number(value, int | float) and 0 <= value <= MAX_SEGMENTER
     ),
 }
-MODEL = {name: kind for name, kind in TRAIN.items() if name.startswith(("model.", "data.front_end."))} | {"threshold": number(0, 1)}
+MODEL = {name: kind for name, kind in TRAIN.items() if name.startswith(("model.", "data.front_end."))} | {"threshold": PROBABILITY}
 EXPORT = {
     "ckpt_path": PATH,
     "out": Kind("be a file name that ends in .onnx, in a folder that exists", can_be_written),
@@ -192,11 +194,11 @@ def _check_names(settings: dict[str, Any], table: Mapping[str, Kind]) -> None:
     for name in settings:
         if name not in {pattern.partition(".")[0] for pattern in table}:
             raise ValueError(f"there is no setting {name}")
-    groups = {name for pattern in TRAIN for name in (pattern, pattern.rpartition(".")[0])}
+    known = {name for pattern in TRAIN for name in (pattern, pattern.rpartition(".")[0])}.union(OF_HYDRA)
     for group in CLOSED:
         for _, content in _find(settings, group.split(".")):
             for name in content or ():
-                if f"{group}.{name}" not in groups and not str(name).startswith("_"):  # those are Hydra's
+                if f"{group}.{name}" not in known:
                     raise ValueError(f"there is no setting {group}.{name}")
 
 

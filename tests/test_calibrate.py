@@ -1,15 +1,20 @@
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from support import tiny_run
 
-from digits import calibrate
+from digits import audio, calibrate
+from digits.corpora import espeak
+from digits.corpora.corpus import NO_DIGIT, Clip, Corpus
 from digits.recognition import calibration, model_files, torch_models
 from digits.recognition.calibration import Calibration
 from digits.recognition.recognizer import Recognizer
+from digits.train import train
 from digits.training import runs
 
 
@@ -37,6 +42,46 @@ def test_the_threshold_keeps_other_words_out_of_every_corpus() -> None:
     assert 0.02 <= accepted[0].float().mean() <= calibration.MAX_FALSE
     assert accepted[1].float().mean() <= calibration.MAX_FALSE
     assert together.threshold > calibration.calibrate(logits, labels, corpora[1:]).threshold
+
+
+@pytest.mark.parametrize(("n", "allowed"), [(5, 0), (33, 0), (34, 1), (133, 3), (960, 28)])
+def test_no_sound_too_many_passes(n: int, allowed: int) -> None:
+    labels, others = torch.arange(500) % 10, scores(torch.arange(n) % 10, 3)
+    found = calibration.calibrate(scores(labels, 8), labels, [others])
+    confidence = calibration.probabilities(others, found.temperature).amax(dim=1)
+    assert int((confidence >= found.threshold).sum()) <= allowed
+    assert int((confidence >= found.threshold - 0.0002).sum()) >= allowed
+
+
+def test_what_a_run_kept_apart_of_other_corpora_calibrates_it(
+    tiny_corpus: Path, tmp_path: Path, clips: list[Clip], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept_apart = [replace(clip, digit=NO_DIGIT if i % 3 else clip.digit, fold=i % 4) for i, clip in enumerate(clips)]
+    corpora = {"espeak-words": kept_apart, calibrate.OTHERS: [replace(clip, digit=NO_DIGIT) for clip in clips[:7]]}
+    monkeypatch.setattr(espeak, "load", lambda name: Corpus(name, corpora[name]))
+    train(
+        tiny_run(
+            tiny_corpus,
+            tmp_path / "run",
+            "model.n_outputs=11",
+            "trainer.max_epochs=8",
+            "data.batch_size=20",
+            "classifier.learning_rate=0.01",
+            "export=true",
+            "data.val_sources=[espeak-words]",
+        )
+    )
+    held_out = [clip for clip in kept_apart if clip.fold < 2]
+    words = [clip for clip in held_out if clip.digit == NO_DIGIT]
+    found = calibrate.held_out(tmp_path)
+    assert found.labels[100:].tolist() == [clip.digit for clip in held_out if clip.digit != NO_DIGIT]
+    assert [len(others) for others in found.others] == [len(words)]
+    best = Recognizer.load(tmp_path / "run" / "best.ckpt")
+    assert 0 < best.threshold < 1
+    assert not any(best(*audio.read(word.path)).accepted for word in words if word.fold == 1)
+
+    corpora["espeak-words"] = [clip for clip in kept_apart if clip.digit != NO_DIGIT]
+    assert [len(others) for others in calibrate.held_out(tmp_path).others] == [7]
 
 
 def test_digits_and_other_sounds_are_calibrated_together() -> None:

@@ -135,6 +135,8 @@ COMMAND_LINES = [
     ("train", ["=5"], ""),
     ("train", ["--loud"], "unrecognized arguments: --loud"),
     ("train", ["loud=1"], "there is no setting loud"),
+    ("train", ["+augment._loud=1"], "there is no setting augment._loud"),
+    ("train", ["+data._partial_=true"], "there is no setting data._partial_"),
     ("train", ["+data.loud=1"], "there is no setting data.loud"),
     ("train", ["+loud=1"], "there is no setting loud"),
     ("train", ["seed=1.5"], "seed must be a whole number"),

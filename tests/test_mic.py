@@ -13,6 +13,7 @@ import soundfile
 from support import Outcome, compose_config, sequence, shell
 
 from digits import audio, mic
+from digits.live import isolation
 from digits.live.prompt import WORDS
 from digits.live.segmenter import Segmenter
 from digits.training import runs
@@ -72,6 +73,17 @@ def test_what_is_heard_can_be_recorded(tiny_checkpoint: Path, tmp_path: Path, co
     done = command("mic", f"input={path}", f"ckpt_path={tiny_checkpoint}", f"record={tmp_path / 'mine'}", "speaker=ann")
     assert f"recording to {tmp_path / 'mine'}; the digits in the names are the model's guesses" in done.stderr
     assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == ["3_ann_0.wav", "8_ann_1.wav"]
+
+
+def test_digits_in_speech_are_rejected_unless_the_user_wants_them(
+    tiny_checkpoint: Path, tmp_path: Path, command: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(isolation, "REFUSED", 0)  # every digit counts as one in speech
+    path = sequence(tmp_path / "words.wav", [3, 8])
+    of_file = (f"input={path}", f"ckpt_path={tiny_checkpoint}", "output=jsonl")
+    for more, reason in (((), isolation.IN_SPEECH), (("isolated=false",), None)):
+        heard = [json.loads(line) for line in command("mic", *of_file, *more).stdout.splitlines()]
+        assert [(event["digit"], event["reason"]) for event in heard] == [(3, reason), (8, reason)]
 
 
 def test_the_config_s_segmenter_is_the_default_one() -> None:

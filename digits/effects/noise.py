@@ -46,9 +46,10 @@ def babble(waveform: Tensor, scene: Scene, snr_db: float, talkers: int = 8) -> T
 
 @effect(reads_files=True)
 def recorded_noise(waveform: Tensor, scene: Scene, snr_db: float, root: str | None) -> Tensor:
-    """A random stretch of a random recording in the folder ``root``."""
+    """A random stretch of a random recording in the folder ``root``, unless that stretch is silent."""
     noise = recording(root, scene)
-    return add(waveform, tile(noise, len(waveform), scene.integer(len(noise))), scene, snr_db)
+    stretch = tile(noise, len(waveform), scene.integer(len(noise)))
+    return add(waveform, stretch, scene, snr_db) if stretch.abs().max() >= audio.MIN_PEAK else waveform
 
 
 @effect()

@@ -21,8 +21,8 @@ class Answer:
         prediction: None for a sound that cannot be one word.
         reason: why it is no digit; None if it is one.
         settled_s: when this was certain, in seconds of the stream.
-        computing_s: time that the recogniser took.
-        backlog_s: how long the sound had been waiting when it was cut out.
+        computing_s: time that the recogniser took, also for the sound that settled this one.
+        backlog_s: how long the sound that settled it (mostly itself) had been waiting when it was cut out.
     """
 
     word: Word
@@ -32,14 +32,20 @@ class Answer:
     computing_s: float = 0.0
     backlog_s: float = 0.0
 
+    def settle(self, following: "Answer", reason: str | None) -> "Answer":
+        """This answer, made certain by the next one."""
+        computing_s = self.computing_s + following.computing_s
+        return replace(self, reason=reason, settled_s=following.settled_s, computing_s=computing_s, backlog_s=following.backlog_s)
+
 
 class Isolation:
     """Rejects digits in the middle of other speech: a digit inside a sentence is no command.
 
     Other speech shows in sounds that were refused as "no digit" or "too long". A digit is rejected if :data:`REFUSED` of them are
     around it: within :data:`REACH_S` before it, with no gap of :data:`GAP_S` between any sounds from there to the digit, and as the
-    next sound, less than :data:`AFTER_S` after it. Only where that next sound decides must an answer wait for it. Other digits are
-    no other speech: those said in a row pass. experiments/public chose the figures.
+    next sound, less than :data:`AFTER_S` after it. Only after a single refused sound does that next sound decide: the answer waits
+    until it has ended, or for :data:`AFTER_S` of quiet. Other digits are no other speech: those said in a row pass.
+    experiments/public chose the figures.
     """
 
     def __init__(self) -> None:
@@ -52,8 +58,7 @@ class Isolation:
         word, is_speech = answer.word, answer.reason in OTHER_SPEECH
         settled = self.settled(word.start_s)
         if self._waiting:
-            reason = IN_SPEECH if is_speech else None
-            settled.append(replace(self._waiting, reason=reason, settled_s=max(self._waiting.word.decided_s, word.decided_s)))
+            settled.append(self._waiting.settle(answer, IN_SPEECH if is_speech else None))
             self._waiting = None
         runs_on = word.start_s - self._end_s < GAP_S
         self._refused_s = [end_s for end_s in self._refused_s if runs_on and word.start_s - end_s < REACH_S]

@@ -49,7 +49,7 @@ def calibrate(logits: Tensor, labels: Tensor, others: Sequence[Tensor] = (), smo
     Args:
         logits: of digits, shape (clips, outputs).
         labels: of the same clips, shape (clips,).
-        others: collections of other sounds, logits of shape (sounds, 11) each.
+        others: collections of other sounds, none of them empty, logits of shape (sounds, 11) each.
         smoothing: see :func:`fit_temperature`.
 
     Raises:
@@ -60,8 +60,9 @@ def calibrate(logits: Tensor, labels: Tensor, others: Sequence[Tensor] = (), smo
     confidence, predicted = probabilities(logits, temperature).max(dim=1)
     threshold = choose_threshold(confidence, predicted == labels, MAX_RISK)
     for sounds in others:
-        confidence = probabilities(sounds, temperature).max(dim=1).values
-        threshold = max(threshold, float(confidence.quantile(1 - MAX_FALSE)))
+        ranked = probabilities(sounds, temperature).max(dim=1).values.sort(descending=True).values
+        highest_rejected = float(ranked[int(MAX_FALSE * len(ranked))])
+        threshold = max(threshold, min(1.0, math.nextafter(highest_rejected, 1)))
     return Calibration(round(temperature, 4), math.ceil(1e4 * threshold) / 1e4)  # rounded up, to keep them all
 
 

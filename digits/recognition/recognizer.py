@@ -54,8 +54,8 @@ class Recognizer:
     def __init__(
         self, window: WordWindow, model: Callable[[NDArray[numpy.float32]], NDArray[numpy.float32]], threshold: float = 0.0
     ) -> None:
-        if isinstance(threshold, str) or not settings.THRESHOLD.allows(threshold):
-            raise ValueError(f"threshold must {settings.THRESHOLD.must}, got {threshold}")
+        if not settings.PROBABILITY.allows(threshold):
+            raise ValueError(f"threshold must {settings.PROBABILITY.must}, got {threshold}")
         self.window, self.model, self.threshold = window, model, threshold
 
     @classmethod
@@ -71,6 +71,10 @@ class Recognizer:
             FileNotFoundError, ValueError: as :func:`digits.recognition.model_files.load`; or an impossible threshold.
         """
         model = model_files.load(path)
+        if threshold is not None and not settings.THRESHOLD.allows(threshold):
+            raise ValueError(f"threshold must {settings.THRESHOLD.must}, got {threshold}")
+        if threshold in ("strict", "eager") and model.threshold == 0:
+            raise ValueError(f"{path}: not calibrated, so threshold={threshold} would change nothing; give a number from 0 to 1")
         return cls(model.window, model, _threshold(model.threshold, "balanced" if threshold is None else threshold))
 
     def __call__(self, waveform: ArrayLike, sample_rate: int) -> Prediction:

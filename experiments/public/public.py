@@ -73,14 +73,15 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         runs = [run for run in read(options.outputs) if run.experiment == MODEL]
         calibrated = torch_models.load("pretrained").calibration
+        digits = by_digit(options.outputs, runs) if select(runs, "air_gap", MODEL) else ""
     except (ValueError, OSError) as error:
         sys.exit(f"public: {error}")
     options.out.mkdir(parents=True, exist_ok=True)
     sections = {"Summary": air_gap.headline(runs, (MODEL,))}
     if select(runs, "loso", MODEL):
         sections |= {"Speakers left out": speakers(runs), "Confidence": f"{trust(runs, calibrated)}\n\n{calibrated}"}
-    if select(runs, "air_gap", MODEL):
-        sections["Digits"] = by_digit(options.outputs, runs)
+    if digits:
+        sections["Digits"] = digits
     tables.write_report(options.out / "report.md", "Public voices", sections, tables.provenance([run.metrics for run in runs]))
     air_gap.write_csv(options.out / "results.csv", runs)
     print("\n\n".join(sections.values()))

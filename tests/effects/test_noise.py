@@ -71,3 +71,10 @@ def test_recorded_noise_needs_a_folder_with_recordings(tmp_path: Path) -> None:
         corrupt(clip(), "recorded_noise", snr_db=5, root="/nowhere")
     with pytest.raises(ValueError, match="no recordings in this folder"):
         corrupt(clip(), "recorded_noise", snr_db=5, root=str(tmp_path))
+
+
+def test_a_silent_stretch_of_recorded_noise_adds_nothing(tmp_path: Path) -> None:
+    silence = numpy.zeros(20 * RATE)
+    silence[-1] = 0.1
+    soundfile.write(tmp_path / "mostly_silent.wav", silence, RATE)
+    assert torch.equal(corrupt(clip(), "recorded_noise", snr_db=5, root=str(tmp_path)), clip())

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy
@@ -66,9 +67,10 @@ def test_what_follows_settles_an_answer_in_order() -> None:
     isolation = Isolation()
     isolation.add(answer(1, 1.5, NO_DIGIT))
     assert isolation.add(answer(1.6, 2)) == []
-    first, second = isolation.add(answer(2.1, 2.2, TOO_SHORT))
-    assert (first.reason, first.settled_s) == (None, 2.2 + HANG_S)
-    assert second.reason == TOO_SHORT
+    following = replace(answer(2.1, 2.2, TOO_SHORT), computing_s=0.003, backlog_s=0.5)
+    first, second = isolation.add(following)
+    assert (first.reason, first.settled_s, first.computing_s, first.backlog_s) == (None, 2.2 + HANG_S, 0.003, 0.5)
+    assert second == following
 
 
 def heard(path: Path, recognizer: Recognizer, isolated: bool, block_ms: float = 10) -> list[Heard]:
@@ -108,11 +110,19 @@ def test_in_a_stream(tiny_checkpoint: Path, tmp_path: Path, block_ms: float) -> 
     ]
     spoken = heard(path, Picky(loaded, {1, 2}).recognizer(), True, block_ms)
     assert [one.reason for one in spoken] == [None, NO_DIGIT, NO_DIGIT, IN_SPEECH, IN_SPEECH]
-    around = heard(path, Picky(loaded, {1, 3}).recognizer(), True, block_ms)
-    assert around[2].reason == (IN_SPEECH if around[3].start_s - around[2].end_s < AFTER_S else None)
     assert [one.reason for one in heard(path, Picky(loaded, {1, 2}).recognizer(), False, block_ms)] == [
         None,
         *2 * [NO_DIGIT],
         None,
         None,
     ]
+
+
+def test_a_digit_between_two_refused_sounds_waits_for_the_second(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    loaded, gaps = Recognizer.load(tiny_checkpoint), {}
+    for gap_s in (0.05, 0.3):
+        path = sequence(tmp_path / "words.wav", [3, 8, 1, 5, 7], gap_s=gap_s)
+        _, _, digit, following, _ = heard(path, Picky(loaded, {1, 3}).recognizer(), True)
+        gaps[digit.reason] = following.start_s - digit.end_s
+        assert digit.latency_ms > 1000 * min(AFTER_S, gaps[digit.reason])
+    assert gaps[IN_SPEECH] < AFTER_S < gaps[None]

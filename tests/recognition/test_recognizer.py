@@ -14,6 +14,7 @@ from support import spoken
 from digits import audio
 from digits.corpora.corpus import read_folder
 from digits.recognition import torch_models
+from digits.recognition.calibration import Calibration
 from digits.recognition.recognizer import NO_DIGIT, NOT_SURE, Recognizer, _threshold, denoise
 from digits.training.log_mels import log_mels
 from digits.word_window import WordWindow
@@ -83,10 +84,20 @@ def test_named_thresholds_change_the_odds_of_the_model_s_own(plain_model: Path) 
         assert {_threshold(own, name) for name in ("strict", "balanced", "eager")} == {own}
 
 
+@pytest.mark.parametrize("name", ["strict", "eager"])
+def test_a_model_without_a_threshold_has_nothing_to_be_strict_about(tiny_checkpoint: Path, tmp_path: Path, name: str) -> None:
+    torch_models.write_plain(tmp_path / "raw.npz", tiny_checkpoint, Calibration(), None)
+    assert Recognizer.load(tmp_path / "raw.npz", "balanced").threshold == 0
+    with pytest.raises(ValueError, match=rf"raw\.npz: not calibrated, so threshold={name} would change nothing; give a number"):
+        Recognizer.load(tmp_path / "raw.npz", name)
+
+
 @pytest.mark.parametrize("threshold", [-0.1, 1.01, float("nan"), True, "high"])
 def test_a_threshold_is_a_number_from_0_to_1(plain_model: Path, threshold: float) -> None:
     with pytest.raises(ValueError, match=f"threshold must be strict, balanced, eager or a number from 0 to 1, got {threshold}"):
         Recognizer.load(plain_model, threshold)
+    with pytest.raises(ValueError, match=rf"threshold must lie in \[0, 1\], got {threshold}"):
+        Recognizer(WordWindow(), lambda windows: windows, threshold)
 
 
 def test_denoise_takes_noise_away() -> None:
