@@ -28,8 +28,8 @@ class Heard:
         accepted: whether it was recognised as a digit.
         reason: why not, if it was rejected: ``too short``, ``too long``, ``no digit``, ``not sure`` or ``in speech``.
         latency_ms: from the end of the sound to its answer; mostly the quiet that confirms that it ended, and whatever sound was
-            still waiting to be heard. After a refused sound, it can be a quarter of a second more, or the length of the next sound
-            (:class:`digits.live.isolation.Isolation`).
+            still waiting to be heard. After a refused sound, it can take a quarter of a second more, or until the next sound has
+            ended (:class:`digits.live.isolation.Isolation`).
         computing_ms: the part of ``latency_ms`` spent computing.
         overruns: blocks of the stream lost so far.
         prediction: all that the recogniser said; None for a sound that cannot be one word.
