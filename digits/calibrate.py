@@ -115,14 +115,14 @@ def answers_to_other_corpora(run_dir: Path) -> "Iterator[tuple[str, Tensor, Tens
 
     path = run_dir / "best.ckpt"
     trained, checkpoint = torch_models.load(path), torch_models.read_checkpoint(path)
-    held_out = {
+    kept_apart = {
         source: [clip for clip in catalog.get(source).load(None).clips if clip.fold in (corpus.TEST_FOLD, corpus.VAL_FOLD)]
         for source in checkpoint["datamodule_hyper_parameters"].get("val_sources", ())
     }
     knows_others = checkpoint["hyper_parameters"]["network"].get("n_outputs") == NO_DIGIT + 1
-    if knows_others and not any(clip.digit == NO_DIGIT for clips in held_out.values() for clip in clips):
-        held_out[OTHERS] = catalog.get(OTHERS).load(None).clips
-    for source, clips in held_out.items():
+    if knows_others and not any(clip.digit == NO_DIGIT for clips in kept_apart.values() for clip in clips):
+        kept_apart[OTHERS] = catalog.get(OTHERS).load(None).clips
+    for source, clips in kept_apart.items():
         with torch.inference_mode():
             logits = trained.network(log_mels(clips, trained.front_end.settings))
         yield source, logits, torch.tensor([clip.digit for clip in clips])

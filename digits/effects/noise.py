@@ -48,7 +48,7 @@ def babble(waveform: Tensor, scene: Scene, snr_db: float, talkers: int = 8) -> T
 def recorded_noise(waveform: Tensor, scene: Scene, snr_db: float, root: str | None) -> Tensor:
     """A random stretch of a random recording in the folder ``root``, unless that stretch is silent."""
     noise = recording(root, scene)
-    stretch = tile(noise, len(waveform), scene.integer(len(noise)))
+    stretch = tile(noise, len(waveform), scene.integer(len(noise)))  # may be silent: short recordings are often padded with zeros
     return add(waveform, stretch, scene, snr_db) if stretch.abs().max() >= audio.MIN_PEAK else waveform
 
 
