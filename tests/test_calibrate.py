@@ -28,9 +28,9 @@ def test_calibration_comes_from_held_out_clips(tiny_checkpoint: Path, tmp_path: 
     assert torch_models.read_plain(tmp_path / "out.npz").calibration == calibrated
 
 
-def scores(labels: torch.Tensor, strength: float) -> torch.Tensor:
+def scores(labels: torch.Tensor, strength: float, seed: int = 0) -> torch.Tensor:
     """Logits that favour these labels, (clips, 11)."""
-    noise = torch.randn(len(labels), 11, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(len(labels), 11, generator=torch.Generator().manual_seed(seed))
     return noise + strength * torch.nn.functional.one_hot(labels, 11)
 
 
@@ -46,11 +46,15 @@ def test_the_threshold_keeps_other_words_out_of_every_corpus() -> None:
 
 @pytest.mark.parametrize(("n", "allowed"), [(5, 0), (33, 0), (34, 1), (133, 3), (960, 28)])
 def test_no_sound_too_many_passes(n: int, allowed: int) -> None:
-    labels, others = torch.arange(500) % 10, scores(torch.arange(n) % 10, 3)
-    found = calibration.calibrate(scores(labels, 8), labels, [others])
-    confidence = calibration.probabilities(others, found.temperature).amax(dim=1)
-    assert int((confidence >= found.threshold).sum()) <= allowed
-    assert int((confidence >= found.threshold - 0.0002).sum()) >= allowed
+    labels = torch.arange(500) % 10
+    digits = scores(labels, 8)
+    digits[0] = 0  # an unsure answer that is right, so that the digits themselves need no threshold
+    for seed in range(10):
+        others = scores(torch.arange(n) % 10, 3, seed)
+        found = calibration.calibrate(digits, labels, [others])
+        confidence = calibration.probabilities(others, found.temperature).amax(dim=1)
+        assert int((confidence >= found.threshold).sum()) <= allowed
+        assert int((confidence >= found.threshold - 0.0002).sum()) > allowed
 
 
 def test_what_a_run_kept_apart_of_other_corpora_calibrates_it(

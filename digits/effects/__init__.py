@@ -40,9 +40,7 @@ def apply(waveform: Tensor, sample_rate: int, effects: Effects, key: str, voices
     Raises:
         ValueError: an unknown effect or argument, or a value outside its range.
     """
-    seeds = {_SEED_NAMES.get(name, name): arguments for name, arguments in effects.items()}
-    seed = zlib.crc32(json.dumps([key, seeds], sort_keys=True).encode())
-    scene = Scene(sample_rate, torch.Generator().manual_seed(seed), voices)
+    scene = Scene(sample_rate, torch.Generator().manual_seed(_seed(effects, key)), voices)
     for name, arguments in effects.items():
         _known([name])
         try:
@@ -53,6 +51,15 @@ def apply(waveform: Tensor, sample_rate: int, effects: Effects, key: str, voices
         except (TypeError, ValueError, KeyError, ArithmeticError, RuntimeError) as error:
             raise ValueError(f"effect {name} with {arguments}: {error}") from error
     return waveform
+
+
+def _seed(effects: Effects, key: str) -> int:
+    """Not of where the user's recordings lie: the same ones in another folder give the same result."""
+    seeds = {
+        _SEED_NAMES.get(name, name): {argument: value for argument, value in _group(name, arguments).items() if argument != "root"}
+        for name, arguments in effects.items()
+    }
+    return zlib.crc32(json.dumps([key, seeds], sort_keys=True).encode())
 
 
 def _draw(value: Any, scene: Scene) -> Any:
@@ -78,9 +85,7 @@ def check(effects: Effects) -> None:
     time_s = torch.arange(CHECKED_RATE_HZ // 2) / CHECKED_RATE_HZ
     sound = torch.sin(3000 * time_s**1.3) * torch.hann_window(len(time_s))
     for name, arguments in effects.items():
-        if not isinstance(arguments, Mapping):
-            raise ValueError(f"effect {name}: its arguments must be a group, {{}} if there are none, got {arguments}")
-        p = arguments.get("p", 1)
+        p = _group(name, arguments).get("p", 1)
         if not isinstance(p, int | float) or not 0 <= p <= 1:
             raise ValueError(f"effect {name}: p must be a number from 0 to 1, got {p}")
         for end in (0, 1):
@@ -88,6 +93,12 @@ def check(effects: Effects) -> None:
             changed = apply(sound, CHECKED_RATE_HZ, {name: ends}, "check", [sound])
             if not torch.isfinite(changed).all() or changed.abs().max() < audio.MIN_PEAK:
                 raise ValueError(f"effect {name} with {ends}: leaves nothing to hear")
+
+
+def _group(name: str, arguments: Any) -> Mapping[str, Any]:
+    if not isinstance(arguments, Mapping):
+        raise ValueError(f"effect {name} with {arguments}: its arguments must be a group, {{}} if there are none")
+    return arguments
 
 
 def _ends(name: str, argument: str, value: Any) -> Sequence[Any]:

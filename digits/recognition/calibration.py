@@ -56,14 +56,15 @@ def calibrate(logits: Tensor, labels: Tensor, others: Sequence[Tensor] = (), smo
         ValueError: no threshold keeps :data:`MAX_RISK`.
     """
     no_digit = [torch.full((len(sounds),), NO_DIGIT) for sounds in others]
-    temperature = fit_temperature(torch.cat([logits, *others]), torch.cat([labels, *no_digit]), smoothing)
+    fitted = fit_temperature(torch.cat([logits, *others]), torch.cat([labels, *no_digit]), smoothing)
+    temperature = round(fitted, 4)  # as it is stored, since the threshold depends on it
     confidence, predicted = probabilities(logits, temperature).max(dim=1)
     threshold = choose_threshold(confidence, predicted == labels, MAX_RISK)
     for sounds in others:
         ranked = probabilities(sounds, temperature).max(dim=1).values.sort(descending=True).values
         highest_rejected = float(ranked[int(MAX_FALSE * len(ranked))])
         threshold = max(threshold, min(1.0, math.nextafter(highest_rejected, 1)))
-    return Calibration(round(temperature, 4), math.ceil(1e4 * threshold) / 1e4)  # rounded up, to keep them all
+    return Calibration(temperature, math.ceil(1e4 * threshold) / 1e4)  # rounded up, to keep them all
 
 
 def calibrate_on_few(logits: Tensor, labels: Tensor, others: Sequence[Tensor] = ()) -> Calibration:

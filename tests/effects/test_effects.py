@@ -63,7 +63,7 @@ def test_an_unknown_effect_is_named_wherever_it_turns_up() -> None:
         ({"white_noise": {"snr_db": 5, "p": 1.5}}, "effect white_noise: p must be a number from 0 to 1, got 1.5"),
         ({"white_noise": {"snr_db": 5, "p": "often"}}, "effect white_noise: p must be a number from 0 to 1, got often"),
         ({"white_noise": {"snr_db": "loud"}}, "effect white_noise with .*loud"),
-        ({"white_noise": 5}, "effect white_noise: its arguments must be a group"),
+        ({"white_noise": 5}, "effect white_noise with 5: its arguments must be a group"),
         ({"bursts": {"number": [3, 0]}}, "effect bursts with .*number must be at least 1"),
         ({"speed": {"factor": [1.0, -1.0]}}, "effect speed with "),
         ({"recorded_noise": {"snr_db": 5, "root": None}}, "its folder is not set"),

@@ -1,6 +1,7 @@
 """Each noise's level and spectrum against a computation of another kind: in the time domain, by Welch's method."""
 
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +74,18 @@ def test_recorded_noise_needs_a_folder_with_recordings(tmp_path: Path) -> None:
         corrupt(clip(), "recorded_noise", snr_db=5, root=str(tmp_path))
 
 
+def test_where_recorded_noise_lies_changes_nothing(noise_root: Path) -> None:
+    there = noise_root.with_name("elsewhere") / "rain"
+    shutil.copytree(noise_root, there)
+    here, elsewhere = (corrupt(clip(), "recorded_noise", snr_db=5, root=str(root)) for root in (noise_root, there))
+    assert torch.equal(here, elsewhere)
+    assert not torch.equal(here, corrupt(clip(), "recorded_noise", key="y", snr_db=5, root=str(noise_root)))
+
+
 def test_a_silent_stretch_of_recorded_noise_adds_nothing(tmp_path: Path) -> None:
-    silence = numpy.zeros(20 * RATE)
-    silence[-1] = 0.1
-    soundfile.write(tmp_path / "mostly_silent.wav", silence, RATE)
-    assert torch.equal(corrupt(clip(), "recorded_noise", snr_db=5, root=str(tmp_path)), clip())
+    half_silent = numpy.zeros(20 * RATE)
+    half_silent[: 10 * RATE] = 0.1 * numpy.sin(numpy.arange(10 * RATE))
+    soundfile.write(tmp_path / "half_silent.wav", half_silent, RATE)
+    noisy = [corrupt(clip(), "recorded_noise", key=str(key), snr_db=5, root=str(tmp_path)) for key in range(20)]
+    assert all(sound.isfinite().all() for sound in noisy)
+    assert {torch.equal(sound, clip()) for sound in noisy} == {True, False}
