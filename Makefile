@@ -33,6 +33,10 @@ test: setup lint ## lint, types and tests
 test-slow: setup ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
+test-extras: setup ## the tests of sweepers, launchers and loggers, with their packages
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[optuna,joblib,submitit,ray,wandb,mlflow]'
+	$(BIN)/python -m pytest -m extras
+
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -63,4 +67,4 @@ clean: ## remove the environment and the caches in this folder, but no runs
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup sweep test test-slow lint pretrained bench tables mic tensorboard clean
+.PHONY: help setup sweep test test-slow test-extras lint pretrained bench tables mic tensorboard clean

@@ -167,7 +167,11 @@ def explain(error: BaseException) -> str:
     while isinstance(error, HydraException) and error.__cause__ is not None:
         error = error.__cause__
     if isinstance(error, ConfigKeyError | ConfigAttributeError) and error.full_key:
+        from digits.settings import REFUSED  # here, because it takes a moment
+
         name = str(error.full_key)
+        if name in REFUSED:
+            return f"there is no setting {name}: {REFUSED[name]}"
         hint = f"; +{name}= adds one of Lightning's Trainer arguments" if name.startswith("trainer.") else ""
         return f"there is no setting {name}{hint}"
     return " ".join(str(error).split())

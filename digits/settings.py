@@ -53,16 +53,21 @@ TRAIN = {
     "seed": whole(0, 2**32 - 1),
     "max_epochs": whole(1),
     "trainer.max_epochs": whole(1),
+    "trainer.enable_progress_bar": optional(SWITCH),
     "trainer.limit_train_batches": optional(BATCHES),
     "trainer.limit_val_batches": optional(BATCHES),
     "trainer.limit_test_batches": optional(BATCHES),
     "fit": SWITCH,
     "ckpt_path": optional(PATH),
     "resume": SWITCH,
+    "optimized_metric": TEXT,
     "export": SWITCH,
     "run_dir": PATH,
     "noise_root": optional(PATH),
     "room_root": optional(PATH),
+    "logger": optional(GROUP),
+    "callbacks": optional(GROUP),
+    "classifier.compile": SWITCH,
     "classifier.learning_rate": number(0, without=(0,)),
     "classifier.weight_decay": number(0),
     "classifier.label_smoothing": number(0, 1, without=(1,)),
@@ -106,6 +111,13 @@ TRAIN = {
     "data.front_end.log_mel.f_min": number(0),
     "data.front_end.log_mel.f_max": number(0, without=(0,)),
     "data.front_end.log_mel.top_db": number(0, without=(0,)),
+}
+REFUSED = {  # what users of Lightning and Hydra look for, and why it is not there
+    "trainer.logger": "loggers are a group of their own: logger=csv, logger=[tensorboard,csv], logger=none",
+    "trainer.callbacks": "callbacks are a group of their own: +callbacks=early_stopping adds one, ~callbacks.dashboard removes one",
+    "trainer.barebones": "it trains without checkpoints and results; make bench measures the speed of a training",
+    "data.num_workers": "batches are slices of tensors in memory, which workers would only copy",
+    "data.pin_memory": "batches are slices of tensors in memory, and too small for pinning to matter",
 }
 LOG_MEL = "data.front_end.log_mel"
 CLOSED = ("data", "data.front_end", "data.front_end.trim", LOG_MEL, "augment")  # groups without other settings
@@ -194,6 +206,9 @@ def _check_names(settings: dict[str, Any], table: Mapping[str, Kind]) -> None:
     for name in settings:
         if name not in {pattern.partition(".")[0] for pattern in table}:
             raise ValueError(f"there is no setting {name}")
+    for name, why in REFUSED.items():
+        for _ in _find(settings, name.split(".")):
+            raise ValueError(f"there is no setting {name}: {why}")
     known = {name for pattern in TRAIN for name in (pattern, pattern.rpartition(".")[0])}.union(OF_HYDRA)
     for group in CLOSED:
         for _, content in _find(settings, group.split(".")):

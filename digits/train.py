@@ -8,6 +8,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import contextlib
 import logging
+import re
 import shutil
 import sys
 import time
@@ -35,6 +36,7 @@ if TYPE_CHECKING:  # torch and Lightning take seconds to import, and no mistake 
 log = logging.getLogger(__name__)
 
 NOT_RESULTS = {"train.log", ".lock"}  # what lies in a run's folder before anything has happened
+KILLED = {"TerminatedWorkerError", "UncompletedJobError", "WorkerCrashedError"}  # what joblib, submitit and Ray raise then
 QUIET = (  # hints from Lightning that are meant for larger data than ours, which lives in memory
     ".*does not have many workers.*",
     ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
@@ -44,16 +46,28 @@ QUIET = (  # hints from Lightning that are meant for larger data than ours, whic
     ".*sync_dist=True.*",  # with several processes, the learning rate is the same in all of them
 )
 
-OmegaConf.register_new_resolver("flat", lambda text: str(text).replace("/", "_"), replace=True)  # for names of folders
+# For names of folders; "short" also rounds the numbers that a search draws.
+OmegaConf.register_new_resolver("flat", lambda text: str(text).replace("/", "_"), replace=True)
+OmegaConf.register_new_resolver(
+    "short", lambda text: re.sub(r"\d+\.\d{5,}(e-\d+)?", lambda number: f"{float(number[0]):.3g}", str(text)), replace=True
+)
 
 
 def main() -> None:
-    cli.run(job, "digits train", saved_settings.complete)
+    try:
+        cli.run(job, "digits train", saved_settings.complete)
+    except Exception as error:
+        if type(error).__name__ not in KILLED:
+            raise
+        sys.exit(
+            "digits train: a process of the sweep was killed, perhaps because memory ran out; the same command with resume=true "
+            "keeps the finished runs and does the others"
+        )
 
 
 @hydra.main(version_base="1.3", config_path=cli.CONF, config_name="train")
 def job(cfg: DictConfig) -> float | None:
-    """One job; returns its best validation accuracy, for sweepers that optimise."""
+    """One job; returns the metric that a sweeper optimises, if it has a value."""
     from digits.training.locks import BusyError
 
     in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
@@ -62,8 +76,8 @@ def job(cfg: DictConfig) -> float | None:
             raise ValueError("ckpt_path resumes a single run; resume=true continues a sweep")
         if cfg.resume is True and (finished := _finished(cfg)):
             log.info("%s: already finished, kept", cfg.run_dir)
-            return finished["val/acc"]
-        return train(cfg)["val/acc"]
+            return _objective(cfg, finished)
+        return _objective(cfg, train(cfg))
     except BusyError:
         raise  # nothing in that folder is ours
     except BaseException as error:
@@ -74,6 +88,13 @@ def job(cfg: DictConfig) -> float | None:
         if type(error).__name__ == "MisconfigurationException":  # importing it from Lightning would take seconds
             raise ValueError(f"Lightning's Trainer: {error}") from error  # a mistake, and told as one
         raise
+
+
+def _objective(cfg: DictConfig, metrics: dict[str, Any]) -> float | None:
+    if cfg.optimized_metric not in metrics:
+        numbers = [name for name, value in metrics.items() if "/" in name and isinstance(value, int | float)]
+        raise ValueError(f"optimized_metric={cfg.optimized_metric} is not in metrics.json, which has {', '.join(numbers)}")
+    return metrics[cfg.optimized_metric]
 
 
 def _finished(cfg: DictConfig) -> dict[str, Any] | None:
@@ -140,11 +161,23 @@ def _run(plan: "Plan") -> dict[str, Any]:
     lightning.seed_everything(cfg.seed, workers=True, verbose=False)
     data: DigitsDataModule = instantiate(cfg.data)
     classifier: DigitClassifier = instantiate(cfg.classifier)
-    trainer: lightning.Trainer = instantiate(cfg.trainer, enable_progress_bar=sys.stdout.isatty())
+    trainer: lightning.Trainer = instantiate(cfg.trainer, **_parts_of_trainer(cfg))
     data.setup("fit")
     resume.prepare(plan)  # not before: a mistake found until here must not cost an earlier run
     with _ends_in_a_file(plan.run_dir):
         return _fit_and_measure(plan, trainer, classifier, data)
+
+
+def _parts_of_trainer(cfg: DictConfig) -> dict[str, Any]:
+    from hydra.utils import instantiate
+
+    callbacks, loggers = (list(instantiate(cfg.get(group) or {}).values()) for group in ("callbacks", "logger"))
+    shows_bar = cfg.trainer.get("enable_progress_bar")
+    return {
+        "callbacks": callbacks,
+        "logger": loggers,
+        "enable_progress_bar": sys.stdout.isatty() if shows_bar is None else shows_bar,
+    }
 
 
 @contextlib.contextmanager
@@ -200,4 +233,7 @@ def _fit(trainer: "lightning.Trainer", classifier: "DigitClassifier", data: "Dig
 
 
 if __name__ == "__main__":
-    main()
+    import importlib
+
+    # Under its own name: Hydra's launchers send the job to other processes, which cannot import __main__.
+    importlib.import_module("digits.train").main()

@@ -94,11 +94,13 @@ class Outcome:
     stderr: str
 
 
-def shell(*arguments: str, cwd: Path = REPOSITORY, extra: dict[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
+def shell(
+    *arguments: str, cwd: Path = REPOSITORY, extra: dict[str, str] | None = None, timeout_s: float = 120
+) -> "subprocess.CompletedProcess[str]":
     """``digits ARGUMENTS`` in a process of its own."""
     command = [sys.executable, "-m", "digits", *arguments]
     return subprocess.run(
-        command, capture_output=True, text=True, cwd=cwd, env=os.environ | (extra or {}), timeout=120, check=False
+        command, capture_output=True, text=True, cwd=cwd, env=os.environ | (extra or {}), timeout=timeout_s, check=False
     )
 
 

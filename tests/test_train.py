@@ -12,8 +12,6 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import OmegaConf
 from support import Outcome, start, tiny_run, wait_until
 
-from digits.corpora import catalog
-from digits.corpora.catalog import Source
 from digits.train import train
 from digits.training import runs, saved_settings
 from digits.training.checkpoints import WholeFiles
@@ -113,7 +111,6 @@ def test_a_finished_run_is_kept(
     tiny_checkpoint: Path, tiny_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Callable[..., Outcome]
 ) -> None:
     monkeypatch.setattr(runs, "git_commit", lambda: "abc")
-    monkeypatch.setitem(catalog.CORPORA, "folder", Source(catalog.CORPORA["folder"].load, ""))
     arguments = ("data=folder", f"data.root={tiny_corpus}", f"hydra.run.dir={tmp_path}", "trainer=smoke", "data.batch_size=10")
     assert command("train", *arguments, "conditions=clean").returncode == 0
     written = (tmp_path / "metrics.json").stat().st_mtime_ns
@@ -241,7 +238,7 @@ def test_what_a_run_was_begun_with_outlives_mistakes(
 def test_fast_dev_run_evaluates_the_checkpoint_too(tiny_checkpoint: Path, tiny_corpus: Path, tmp_path: Path) -> None:
     evaluation = ("fit=false", f"ckpt_path={tiny_checkpoint}")
     whole = train(tiny_run(tiny_corpus, tmp_path / "whole", *evaluation))
-    quick = train(tiny_run(tiny_corpus, tmp_path / "quick", *evaluation, "+trainer.fast_dev_run=true"))
+    quick = train(tiny_run(tiny_corpus, tmp_path / "quick", *evaluation, "trainer.fast_dev_run=true"))
     assert quick["test/correct"] == whole["test/correct"] > 50
 
 

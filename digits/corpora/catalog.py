@@ -20,7 +20,7 @@ class Source:
         load: takes ``data.root`` (None: wherever the corpus usually is) and returns the corpus.
         credit: who made the recordings, and their licence; the card of a model that was trained on them shows it.
         is_synthetic: its voices are a synthesiser's; models trained on it come last where the best one is chosen.
-        may_change: it belongs to the user, who may add recordings between runs, so that no earlier result stands for a new one.
+        may_change: it belongs to the user, who may add recordings between runs: an earlier result stands only for the same ones.
     """
 
     load: Callable[[str | None], Corpus]

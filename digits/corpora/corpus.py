@@ -47,6 +47,11 @@ class Corpus:
     name: str
     clips: list[Clip]
 
+    @property
+    def digest(self) -> str:
+        """A short hash of all clips' names and contents."""
+        return hashlib.sha256(repr([(clip.name, clip.blob) for clip in self.clips]).encode()).hexdigest()[:12]
+
 
 @dataclass(frozen=True)
 class Parts:

@@ -34,6 +34,7 @@ class DigitClassifier(lightning.LightningModule):
         seed: of the augmentation and dropout.
         experiment: name of the experiment, kept in the checkpoint.
         corpus: name of the training corpus, kept in the checkpoint.
+        compile: whether ``torch.compile`` makes one program of the network.
     """
 
     def __init__(
@@ -47,10 +48,13 @@ class DigitClassifier(lightning.LightningModule):
         seed: int = 0,
         experiment: str = "",
         corpus: str = "",
+        compile: bool = False,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
         self.network = networks.build(**network)
+        if compile:
+            self.network.compile()  # in place: the checkpoint's names stay
         self.augment = SpecAugment(**(augment or {}))
         accuracy: dict[str, Metric | MetricCollection] = {
             "acc": MulticlassAccuracy(N_DIGITS, average="micro"),

@@ -43,6 +43,9 @@ class SweepLock(Callback):
     def __init__(self) -> None:
         self._held = contextlib.ExitStack()
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_held": contextlib.ExitStack()}  # a launcher sends callbacks to other processes, which do not hold the folder
+
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         try:
             self._held.enter_context(lock(Path(config.hydra.sweep.dir)))

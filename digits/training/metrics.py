@@ -29,7 +29,7 @@ def measure(plan: "Plan", trainer: lightning.Trainer, classifier: "DigitClassifi
         "corpus": data.corpus.name,
         "split": data.split,
         "seed": cfg.seed,
-        "val/acc": scores.get("val/acc"),
+        **{name: scores.get(name) for name in ("val/loss", "val/acc")},
         **_counts(classifier, data),
         "train_clips": len(data.parts.train) if cfg.fit else None,
         "n_outputs": cfg.model.get("n_outputs", N_DIGITS),

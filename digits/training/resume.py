@@ -9,7 +9,6 @@ from typing import Any
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from digits.corpora import catalog
 from digits.recognition import torch_models
 from digits.training import runs, saved_settings
 
@@ -50,16 +49,13 @@ def finished(cfg: DictConfig) -> dict[str, Any] | None:
     path = Path(cfg.run_dir) / runs.METRICS
     metrics = read_same(path, cfg)
     if metrics is None and path.is_file():
-        log.info("%s: run again, because settings or code differ, or there are uncommitted changes", path.parent)
+        log.info("%s: run again, because settings, code or recordings differ, or there are uncommitted changes", path.parent)
     return metrics
 
 
 def read_same(path: Path, cfg: DictConfig) -> dict[str, Any] | None:
-    """The content of a run's JSON file if a run of ``cfg`` would repeat that run.
-
-    None with uncommitted code, and for people's own recordings: both may have changed since.
-    """
-    if not path.is_file() or catalog.get(cfg.data.source).may_change:
+    """The content of a run's JSON file if a run of ``cfg`` would repeat that run; None with uncommitted code, which may differ."""
+    if not path.is_file():
         return None
     content, wanted = runs.read_json(path), runs.identity(cfg)
     is_same = all(content.get(name) == value for name, value in wanted.items())
@@ -100,8 +96,7 @@ def plan(cfg: DictConfig) -> Plan:
     _must_match(cfg, checkpoint, ckpt_path)
     if (n_trained := checkpoint.get("epoch", 0) + 1) > cfg.trainer.max_epochs:
         raise ValueError(f"{ckpt_path} was trained for {n_trained} epochs, which is more than max_epochs={cfg.trainer.max_epochs}")
-    if catalog.get(cfg.data.source).may_change:
-        log.warning("%s: continues a run; if its recordings have changed since, train anew", Path(ckpt_path).parent)
+    _must_be_same_recordings(Path(ckpt_path).parent, runs.identity(cfg))
     resumed = deepcopy(cfg)
     resumed.run_dir = str(Path(ckpt_path).parent)
     return Plan(resumed, Path(ckpt_path).parent, ckpt_path)
@@ -128,6 +123,7 @@ def _interrupted(cfg: DictConfig, run_dir: Path) -> str | None:
             f"{run_dir} holds an interrupted run with other settings: give its settings to continue it, "
             "or resume=false to delete it and start again"
         )
+    _must_be_same_recordings(run_dir, wanted)
     if not _is_committed(wanted) or begun.get("git_commit") != wanted["git_commit"]:
         log.warning("%s: continues a run that was begun by other or uncommitted code; resume=false starts it again", run_dir)
     try:
@@ -138,6 +134,15 @@ def _interrupted(cfg: DictConfig, run_dir: Path) -> str | None:
         log.warning("%s; continuing from best.ckpt", error)
         return str(best)
     return str(last)
+
+
+def _must_be_same_recordings(run_dir: Path, wanted: dict[str, Any]) -> None:
+    started = run_dir / runs.STARTED
+    before = runs.read_json(started).get("recordings") if started.is_file() else None
+    if before not in (None, wanted.get("recordings")):
+        raise ValueError(
+            f"{run_dir}: the recordings have changed since this run was begun: put them back, or train anew with resume=false"
+        )
 
 
 @rank_zero_only

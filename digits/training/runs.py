@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from digits.corpora import catalog
 from digits.corpora.corpus import N_DIGITS, NO_DIGIT
 from digits.files import write_whole
 from digits.recognition.model_files import PRETRAINED
@@ -30,7 +31,7 @@ KINDS = {  # what some of the metrics are, where a file has them
     **dict.fromkeys(("val/acc", "test/acc"), _NUMBER),
     **dict.fromkeys(("seed", "train_clips", "test/total", "n_outputs"), _COUNT),
 }
-PLACE = ("run_dir", "resume", "ckpt_path", "export")  # settings that change no figure
+PLACE = ("run_dir", "resume", "ckpt_path", "export", "logger", "optimized_metric")  # settings that change no figure
 PACKAGES = ("torch", "torchaudio", "lightning", "hydra-core", "numpy", "soxr")
 
 
@@ -68,8 +69,10 @@ def config_digest(cfg: "DictConfig", without_seed: bool = False) -> str:
 
 
 def identity(cfg: "DictConfig") -> dict[str, Any]:
-    """What two runs must share for one to stand for the other: settings and code."""
-    return {"config": config_digest(cfg), "git_commit": git_commit()}
+    """What two runs must share for one to stand for the other: settings, code and, where these may change, recordings."""
+    source = catalog.get(cfg.data.source)
+    recordings = {"recordings": source.load(cfg.data.root and str(cfg.data.root)).digest} if source.may_change else {}
+    return {"config": config_digest(cfg), "git_commit": git_commit(), **recordings}
 
 
 def is_complete(trainer: "Trainer") -> bool:

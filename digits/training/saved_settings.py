@@ -10,7 +10,19 @@ from omegaconf import DictConfig, OmegaConf
 from digits import cli, settings
 
 FOLDER = ".hydra"  # Hydra itself would write it before anything is checked
-GROUPS = ("experiment", "data", "conditions", "augment", "model", "trainer", "sweep")
+GROUPS = (
+    "experiment",
+    "data",
+    "conditions",
+    "augment",
+    "model",
+    "trainer",
+    "logger",
+    "callbacks",
+    "hparams_search",
+    "debug",
+    "sweep",
+)
 NAMES = {pattern.partition(".")[0] for pattern in settings.TRAIN}
 
 
@@ -91,4 +103,4 @@ def _is_plain(setting: str) -> bool:
     key, value = _key(setting), setting.partition("=")[2]
     if "_target_" in setting or re.search(r"\$\{[^}]*:", setting) or not re.fullmatch(r"[\w./-]+", key) or key.startswith("-"):
         return False
-    return bool(re.fullmatch(r"[\w-]*", value)) if key in GROUPS else key.partition(".")[0] in NAMES
+    return bool(re.fullmatch(r"[\w-]*|\[[\w,-]*\]", value)) if key in GROUPS else key.partition(".")[0] in NAMES

@@ -111,12 +111,14 @@ def bench_training(seeds: int, epoch_s: list[float]) -> Iterator[tuple[str, str]
     reached: dict[str, list[tuple[int, float]]] = {"validation": [], "test": []}
     for seed in range(seeds):
         with tempfile.TemporaryDirectory() as folder:
-            cfg = config(f"seed={seed}", f"run_dir={folder}", "trainer.logger=false", "trainer.callbacks=[]")
+            cfg = config(f"seed={seed}", f"run_dir={folder}")
             lightning.seed_everything(seed, verbose=False)
             data, classifier = instantiate(cfg.data), instantiate(cfg.classifier)
             data.setup("fit")
             stopwatch = Stopwatch(data)
-            trainer = instantiate(cfg.trainer, callbacks=[stopwatch], enable_progress_bar=False, enable_checkpointing=False)
+            trainer = instantiate(
+                cfg.trainer, callbacks=[stopwatch], logger=False, enable_progress_bar=False, enable_checkpointing=False
+            )
             trainer.fit(classifier, data)
         epoch_s += stopwatch.epochs[1:]
         for part, found in stopwatch.reached.items():
@@ -201,7 +203,7 @@ def bench_neighbour() -> Iterator[tuple[str, str]]:
 def train_s(environment: dict[str, str]) -> float:
     """Seconds of training that four epochs of ``digits train`` take in a process of their own."""
     with tempfile.TemporaryDirectory() as folder:
-        options = ["conditions=clean", "export=false", "trainer.max_epochs=4", "trainer.logger=false", f"hydra.run.dir={folder}"]
+        options = ["conditions=clean", "export=false", "trainer.max_epochs=4", "logger=none", f"hydra.run.dir={folder}"]
         command = [sys.executable, "-m", "digits.train", *options]
         subprocess.run(command, env=os.environ | environment, check=True, capture_output=True)
         return float(json.loads(Path(folder, runs.METRICS).read_text())["train_s"])

@@ -1,7 +1,7 @@
 """Compare the runs of a sweep: ``python experiments/compare/compare.py FOLDER`` writes report.md, results.csv and pictures.
 
 Every ``metrics.json`` in the folder and its subfolders counts. Runs that should be there and are not are named; the exit status is
-then 1.
+then 1. Of a search for settings (``hparams_search=optuna``) it lists the trials.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from omegaconf import OmegaConf
 from digits.recognition.score import wilson
 from digits.training import figures, runs
 from experiments import tables
+from experiments.compare import search
 
 Metrics = dict[str, Any]
 SAME = ("experiment", "corpus", "split", "settings", "trained_on")  # what the runs of one group have in common
@@ -182,6 +183,21 @@ def confusion_name(group: Group) -> str:
     return re.sub(r"[^\w.-]+", "_", f"confusion_{group.experiment}_{group.corpus}_{group.split}") + ".png"
 
 
+def compare_trials(folder: Path, out: Path) -> int:
+    """Report the trials of a search."""
+    try:
+        study, metric = search.read(folder)
+    except ValueError as error:
+        sys.exit(f"compare: {error}")
+    out.mkdir(parents=True, exist_ok=True)
+    trials = search.table(study, metric)
+    sections = {"Trials": f"{trials}\n\n![what was tried](search.png)"}
+    tables.write_report(out / "report.md", "Search", sections, tables.provenance(list(runs.read_metrics(folder).values())))
+    search.picture(study, metric).savefig(out / "search.png", dpi=120)
+    print(f"{trials}\n\nwritten: {out / 'report.md'}")
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Compare the runs of a sweep.")
     parser.add_argument("folder", type=Path, help="a folder with runs in it")
@@ -189,6 +205,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if not options.folder.is_dir():
         sys.exit(f"compare: {options.folder}: no such folder")
+    if search.is_search(options.folder):
+        return compare_trials(options.folder, options.out or options.folder)
     try:
         groups, missing = read_groups(options.folder), unfinished(options.folder)
     except ValueError as error:

@@ -6,8 +6,6 @@ import pytest
 import torch
 from support import start, tiny_run, wait_until
 
-from digits.corpora import catalog
-from digits.corpora.catalog import Source
 from digits.recognition import torch_models
 from digits.train import train
 from digits.training import resume, runs
@@ -17,9 +15,8 @@ TRAINED = ("conditions=noise", "data.batch_size=20", "classifier.learning_rate=0
 
 @pytest.fixture
 def committed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The code is that of commit abc, and the tiny corpus is none that may change."""
+    """The code is that of commit abc."""
     monkeypatch.setattr(runs, "git_commit", lambda: "abc")
-    monkeypatch.setitem(catalog.CORPORA, "folder", Source(catalog.CORPORA["folder"].load, ""))
 
 
 def old_checkpoint(checkpoint: Path, path: Path) -> Path:
@@ -138,14 +135,31 @@ def test_finished_runs_are_kept_only_for_the_same_settings_and_code(
     assert resume.read_same(path, tiny_run(tiny_corpus, tmp_path / "elsewhere", "resume=true"))
     assert not resume.read_same(path, tiny_run(tiny_corpus, tmp_path / "run", "model.dropout=0.3"))
     assert not resume.read_same(tmp_path / "none.json", cfg)
-    with monkeypatch.context() as patch:
-        patch.setitem(catalog.CORPORA, "folder", Source(catalog.CORPORA["folder"].load, "", may_change=True))
-        assert not resume.read_same(path, cfg)
     monkeypatch.setattr(runs, "git_commit", lambda: "abd")
     assert not resume.read_same(path, cfg)
     monkeypatch.setattr(runs, "git_commit", lambda: "abc-dirty")
     runs.write_json(path, runs.identity(cfg))
     assert not resume.read_same(path, cfg)
+
+
+@pytest.mark.usefixtures("committed")
+def test_a_run_stands_only_for_the_recordings_that_it_had(tiny_corpus: Path, tmp_path: Path) -> None:
+    corpus, run = tmp_path / "corpus", tmp_path / "run"
+    shutil.copytree(tiny_corpus, corpus)
+    settings = ("max_epochs=2", "data.batch_size=20", "resume=true")
+    train(tiny_run(corpus, run, *settings))
+    cfg = tiny_run(corpus, run, *settings)
+    assert resume.finished(cfg)
+    changed = next(corpus.iterdir())
+    kept, other = changed.read_bytes(), next(path for path in corpus.iterdir() if path != changed).read_bytes()
+    changed.write_bytes(other)
+    assert not resume.finished(cfg)
+    (run / "metrics.json").unlink()
+    for begun in (cfg, tiny_run(corpus, run, *settings, f"ckpt_path={run / 'last.ckpt'}")):
+        with pytest.raises(ValueError, match="the recordings have changed since this run was begun"):
+            resume.plan(begun)
+    changed.write_bytes(kept)
+    assert resume.plan(cfg).continues
 
 
 @pytest.mark.usefixtures("committed")
