@@ -112,6 +112,7 @@ def answers_to_other_corpora(run_dir: Path) -> "Iterator[tuple[str, Tensor, Tens
     from digits.corpora.corpus import NO_DIGIT
     from digits.recognition import torch_models
     from digits.training.log_mels import log_mels
+    from digits.training.render import Render
 
     path = run_dir / "best.ckpt"
     trained, checkpoint = torch_models.load(path), torch_models.read_checkpoint(path)
@@ -124,7 +125,7 @@ def answers_to_other_corpora(run_dir: Path) -> "Iterator[tuple[str, Tensor, Tens
         kept_apart[OTHERS] = catalog.get(OTHERS).load(None).clips
     for source, clips in kept_apart.items():
         with torch.inference_mode():
-            logits = trained.network(log_mels(clips, trained.front_end.settings))
+            logits = trained.network(log_mels([Render(clips, trained.front_end.settings)])[0].all())
         yield source, logits, torch.tensor([clip.digit for clip in clips])
 
 

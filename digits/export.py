@@ -27,7 +27,7 @@ def write(cfg: DictConfig) -> None:
     """
     settings.check(cfg, settings.EXPORT)
     from digits.corpora import fsdd
-    from digits.corpora.corpus import read_folder
+    from digits.corpora.folder import read_folder
     from digits.recognition import onnx_export, torch_models
     from digits.recognition.model_files import PRETRAINED
     from digits.training import runs

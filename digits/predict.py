@@ -94,7 +94,7 @@ def _say(error: Exception) -> None:
 
 def _score(names: list[str], recognizer: "Recognizer") -> int:
     """Print how many recordings of one word are recognised as what their file names say; each counts once."""
-    from digits.corpora.corpus import parse_name
+    from digits.corpora.folder import parse_name
     from digits.recognition.score import score
 
     answers, failed = {}, False

@@ -155,15 +155,16 @@ def _run(plan: "Plan") -> dict[str, Any]:
     import lightning
     from hydra.utils import instantiate
 
-    from digits.training import resume
+    from digits.training import resume, threads
 
     cfg = plan.cfg
+    n_threads = threads.use_free_cores(plan.threads)
     lightning.seed_everything(cfg.seed, workers=True, verbose=False)
     data: DigitsDataModule = instantiate(cfg.data)
     classifier: DigitClassifier = instantiate(cfg.classifier)
     trainer: lightning.Trainer = instantiate(cfg.trainer, **_parts_of_trainer(cfg))
     data.setup("fit")
-    resume.prepare(plan)  # not before: a mistake found until here must not cost an earlier run
+    resume.prepare(plan, n_threads)  # not before: a mistake found until here must not cost an earlier run
     with _ends_in_a_file(plan.run_dir):
         return _fit_and_measure(plan, trainer, classifier, data)
 

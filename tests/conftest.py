@@ -15,7 +15,8 @@ from filelock import FileLock
 from hydra.core.singleton import Singleton
 from support import Outcome, compose_config, require, tiny_run, write_corpus
 
-from digits.corpora.corpus import Clip, read_folder
+from digits.corpora.corpus import Clip
+from digits.corpora.folder import read_folder
 
 # Both are read when torch is imported. Waiting threads should sleep, as in digits.train.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -11,7 +11,8 @@ from support import compose_config, tiny_run, write_corpus
 from digits import cli
 from digits.corpora import catalog, espeak, kokoro
 from digits.corpora.catalog import Source
-from digits.corpora.corpus import NO_DIGIT, Corpus, read_folder
+from digits.corpora.corpus import NO_DIGIT, Corpus
+from digits.corpora.folder import read_folder
 from digits.train import train
 
 EXPERIMENTS = sorted(path.stem for path in Path(cli.CONF, "experiment").glob("*.yaml"))

@@ -5,7 +5,9 @@ import re
 from pathlib import Path
 
 from digits import audio
-from digits.corpora.corpus import N_FOLDS, Clip, Corpus, cache_folder, git_blob
+from digits.corpora import manifest
+from digits.corpora.corpus import N_FOLDS, Corpus, cache_folder
+from digits.corpora.manifest import Label
 
 NAME = re.compile(r"(?P<speaker>[0-9]{2})/(?P<digit>[0-9])_(?P=speaker)_(?P<take>[0-9]+)\.wav")
 WHERE = "download https://github.com/soerenab/AudioMNIST and set AUDIOMNIST_ROOT (or data.root) to it"
@@ -28,16 +30,14 @@ def load(root: str | None = None) -> Corpus:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder; {WHERE}" if named else f"AudioMNIST is not on this machine: {WHERE}")
     data = folder / "data" if (folder / "data").is_dir() else folder
-    clips = [clip for path in audio.find_files(data, (".wav",)) if (clip := _clip(path, data))]
+    clips = manifest.clips(data, audio.find_files(data, (".wav",)), _label)
     if not clips:
         raise ValueError(f"{folder}: no recordings of AudioMNIST, named like 01/7_01_0.wav; {WHERE}")
     return Corpus("audiomnist", clips)
 
 
-def _clip(path: Path, data: Path) -> Clip | None:
-    name = path.relative_to(data).as_posix()
+def _label(name: str) -> Label | None:
     match = NAME.fullmatch(name)
     if match is None:
         return None
-    fold = (int(match["speaker"]) - 1) % N_FOLDS
-    return Clip(path, name, int(match["digit"]), match["speaker"], int(match["take"]), git_blob(path.read_bytes()), fold)
+    return Label(int(match["digit"]), match["speaker"], int(match["take"]), fold=(int(match["speaker"]) - 1) % N_FOLDS)

@@ -2,26 +2,21 @@
 
 import hashlib
 import os
-import re
-import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from digits import audio
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 N_DIGITS = len(WORDS)
 NO_DIGIT = N_DIGITS  # the label of all other sounds
 NONE = "none"  # in the names of their recordings, in the place of the digit
-FILE_NAME = re.compile(rf"(?P<digit>[0-9]|{NONE})_(?P<speaker>.+)_(?P<take>[0-9]+)", re.ASCII)
 TAKES_PER_FOLD = 5  # as in FSDD's official split, whose test part is takes 0-4
 N_FOLDS = 10
 TEST_FOLD, VAL_FOLD = 0, 1  # of the official split
 SPLITS = ("official", "take_fold", "speaker", "test_only", "all")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Clip:
     """One recording of a digit, or of something else (:data:`NO_DIGIT`).
 
@@ -72,64 +67,6 @@ def cache_folder() -> Path:
 def git_blob(content: bytes) -> str:
     """The id that git gives to a file with this content (SHA-1, hex)."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
-
-
-def read_folder(root: str | Path, name: str, others: bool = False) -> Corpus:
-    """List the recordings ``{digit}_{speaker}_{n}.wav|flac|ogg|mp3`` in a folder and its subfolders.
-
-    Args:
-        root: the folder.
-        name: of the corpus.
-        others: also accept recordings of other sounds, ``none_{speaker}_{n}``.
-
-    Raises:
-        ValueError: the folder holds no recordings, or one whose name cannot be parsed.
-        FileNotFoundError: there is no such folder.
-    """
-    root = Path(root).expanduser()
-    if not root.is_dir():
-        raise FileNotFoundError(f"{root}: no such folder")
-    clips = sorted((_clip(path, root, others) for path in audio.find_files(root)), key=lambda clip: clip.name)
-    left_out = _left_out(root, {clip.path.with_suffix("") for clip in clips})
-    if not clips:
-        suffixes = ", ".join(audio.FILE_SUFFIXES)
-        raise ValueError(
-            f"{root}: no recordings named like 7_george_0.wav ({suffixes}) in this folder{left_out and f'; {left_out}'}"
-        )
-    if left_out:
-        warnings.warn(f"{root}: {left_out}", stacklevel=2)
-    return Corpus(name, clips)
-
-
-def _left_out(root: Path, read: Collection[Path]) -> str:
-    """A sentence on recordings in formats that cannot be read and without a converted copy beside them; empty if there are none."""
-    paths = [path for path in audio.find_files(root, audio.UNREADABLE_SUFFIXES) if path.with_suffix("") not in read]
-    if not paths:
-        return ""
-    more = f" and {len(paths) - 1} more" if paths[1:] else ""
-    return f"left out {paths[0].name}{more}, whose format cannot be read; {audio.how_to_convert(paths[0])}"
-
-
-def parse_name(path: Path, others: bool = False) -> tuple[int, str, int]:
-    """Digit, speaker and take in the name of a recording, ``{digit}_{speaker}_{n}``.
-
-    Args:
-        path: of the recording, which is not read.
-        others: also accept names of other sounds, ``none_{speaker}_{n}``, whose digit is :data:`NO_DIGIT`.
-
-    Raises:
-        ValueError: it has another name.
-    """
-    match = FILE_NAME.fullmatch(path.stem)
-    if match is None or (match["digit"] == NONE and not others):
-        raise ValueError(f"{path}: a recording must be named {{digit}}_{{speaker}}_{{n}}, like 7_george_0.wav")
-    return NO_DIGIT if match["digit"] == NONE else int(match["digit"]), match["speaker"], int(match["take"])
-
-
-def _clip(path: Path, root: Path, others: bool) -> Clip:
-    digit, speaker, take = parse_name(path, others)
-    blob = git_blob(path.read_bytes())
-    return Clip(path, path.relative_to(root).as_posix(), digit, speaker, take, blob, fold=take // TAKES_PER_FOLD)
 
 
 def divide(clips: Sequence[Clip], split: str, fold: int = 0, test_speakers: Collection[str] = ()) -> Parts:

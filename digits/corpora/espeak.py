@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from digits.corpora.corpus import WORDS, Corpus, cache_folder, read_folder
+from digits.corpora.corpus import WORDS, Corpus, cache_folder
+from digits.corpora.folder import read_folder
 
 SAMPLE_RATE = 22_050  # Hz, espeak-ng's own
 SEED = 0

@@ -11,8 +11,9 @@ import sys
 from pathlib import Path
 
 from digits import cli
-from digits.corpora.corpus import Corpus, cache_folder, read_folder
+from digits.corpora.corpus import Corpus, cache_folder
 from digits.corpora.download import Archive, UnreachableError, download
+from digits.corpora.folder import read_folder
 
 EXECUTABLE_SPEAKERS = ("nicolas", "theo")  # their files happen to be marked as executable in the repository
 ARCHIVE = Archive(

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from digits import word_window
 from digits.audio import Waveform
-from digits.corpora.corpus import NONE, WORDS, Corpus, cache_folder, read_folder
+from digits.corpora.corpus import NONE, WORDS, Corpus, cache_folder
+from digits.corpora.folder import read_folder
 from digits.corpora.kokoro_model import ACCENTED, ENGLISH, SAMPLE_RATE, Model, Speller, Voice
 from digits.files import write_whole
 

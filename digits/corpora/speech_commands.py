@@ -10,13 +10,16 @@ import hashlib
 import os
 import re
 import warnings
+from functools import partial
 from pathlib import Path
 
 import soundfile
 
 from digits import audio
-from digits.corpora.corpus import N_FOLDS, NO_DIGIT, WORDS, Clip, Corpus, cache_folder, git_blob
+from digits.corpora import manifest
+from digits.corpora.corpus import N_FOLDS, NO_DIGIT, WORDS, Clip, Corpus, cache_folder
 from digits.corpora.download import Archive, download
+from digits.corpora.manifest import Label
 
 NAME = re.compile(r"(?P<word>[a-z]+)/(?P<speaker>[0-9a-f]{8})_nohash_(?P<take>[0-9]+)")
 SUFFIXES = (".wav", ".flac")
@@ -60,14 +63,18 @@ def load(root: str | None = None, subset: bool = False) -> Corpus:
 
 
 def _all(folder: Path) -> list[Clip]:
-    return [clip for path in audio.find_files(folder, SUFFIXES) if (clip := _clip(path, folder, official=True))]
+    return manifest.clips(folder, audio.find_files(folder, SUFFIXES), partial(_label, True))
 
 
 def _listed(folder: Path) -> list[Clip]:
     with SUBSET.open(newline="") as file:
         wanted = {row["name"]: row["sha256"] for row in csv.DictReader(file)}
-    paths = [(name, path) for name in sorted(wanted) for suffix in SUFFIXES if (path := folder / f"{name}{suffix}").is_file()]
-    clips = [clip for name, path in paths if sample_hash(path) == wanted[name] and (clip := _clip(path, folder, official=False))]
+    paths = [path for name in wanted for suffix in SUFFIXES if (path := folder / f"{name}{suffix}").is_file()]
+
+    def listed(name: str, path: Path) -> bool:
+        return sample_hash(path) == wanted[name.removesuffix(path.suffix)]
+
+    clips = manifest.clips(folder, paths, partial(_label, False), listed)
     if clips and len(clips) < len(wanted):
         warnings.warn(f"{folder}: {len(wanted) - len(clips)} of the {len(wanted)} listed recordings are missing", stacklevel=2)
     return clips
@@ -79,14 +86,12 @@ def sample_hash(path: Path) -> str:
     return hashlib.sha256(samples.tobytes()).hexdigest()[:16]
 
 
-def _clip(path: Path, folder: Path, official: bool) -> Clip | None:
-    name = path.relative_to(folder).as_posix()
-    match = NAME.fullmatch(name.removesuffix(path.suffix))
+def _label(official: bool, name: str) -> Label | None:
+    match = NAME.fullmatch(name.rpartition(".")[0])
     if match is None:  # _background_noise_
         return None
     digit = WORDS.index(match["word"]) if match["word"] in WORDS else NO_DIGIT
-    speaker = match["speaker"]
-    return Clip(path, name, digit, speaker, int(match["take"]), git_blob(path.read_bytes()), _fold(speaker, official))
+    return Label(digit, match["speaker"], int(match["take"]), _fold(match["speaker"], official))
 
 
 def _fold(speaker: str, official: bool) -> int:

@@ -1,12 +1,14 @@
-"""Batches of data sets that live in memory: shuffled anew in each epoch for training, in order for evaluation."""
+"""Batches of log-mels and labels: shuffled anew in each epoch for training, in order for evaluation."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler, TensorDataset
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from digits.training.log_mels import LogMels
 
 EVAL_BATCH = 300
 SEED_STEP = 100_003  # a prime larger than any number of epochs, so that no two seeds share an epoch's random numbers
@@ -43,22 +45,32 @@ class EpochBatches(Sampler[list[int]]):
         return math.ceil(self.n_batches / self.world_size)
 
 
-class InMemory(TensorDataset):
-    """Tensors that hand out whole batches by their indices, instead of items to be stacked again."""
+class Labelled(Dataset[tuple[Tensor, Tensor]]):
+    """Log-mels and their labels, handed out in whole batches by their positions instead of as items to be stacked again.
 
-    def __getitems__(self, indices: list[int]) -> tuple[Tensor, ...]:
-        return tuple(tensor[indices] for tensor in self.tensors)
+    Args:
+        log_mels: of all clips.
+        labels: shape (clips,).
+    """
 
-    def loader(self, batches: Sampler[list[int]] | list[list[int]]) -> DataLoader[tuple[Tensor, ...]]:
+    def __init__(self, log_mels: LogMels, labels: Tensor) -> None:
+        self.log_mels, self.labels = log_mels, labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitems__(self, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
+        return self.log_mels[positions], self.labels[positions]
+
+    def loader(self, batches: Sampler[list[int]] | list[list[int]]) -> DataLoader[tuple[Tensor, Tensor]]:
         own = torch.Generator()  # an iterator draws a number when it starts, which must not come out of the epoch's
         return DataLoader(self, batch_sampler=batches, collate_fn=_as_it_is, generator=own)
+
+    def in_order(self) -> DataLoader[tuple[Tensor, Tensor]]:
+        """All of it, for evaluation."""
+        starts = range(0, len(self), EVAL_BATCH)
+        return self.loader([list(range(start, min(start + EVAL_BATCH, len(self)))) for start in starts])
 
 
 def _as_it_is(batch: Any) -> Any:
     return batch
-
-
-def in_order(dataset: InMemory) -> DataLoader[tuple[Tensor, ...]]:
-    """All of a data set, for evaluation."""
-    batches = [list(range(start, min(start + EVAL_BATCH, len(dataset)))) for start in range(0, len(dataset), EVAL_BATCH)]
-    return dataset.loader(batches)

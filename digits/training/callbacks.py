@@ -19,7 +19,7 @@ from digits.files import write_whole
 from digits.recognition import calibration, onnx_export, torch_models
 from digits.recognition.calibration import probabilities
 from digits.training import figures, metrics, runs
-from digits.training.batches import EVAL_BATCH
+from digits.training.batches import Labelled
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +51,9 @@ class Dashboard(lightning.Callback):
         self.n_misclassified = n_misclassified
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        tensors = trainer.datamodule.train_set.tensors  # type: ignore[attr-defined]
-        log_mel, label = (tensor[:: max(1, len(tensor) // self.n_log_mels)][: self.n_log_mels] for tensor in tensors)
+        train_set = trainer.datamodule.train_set  # type: ignore[attr-defined]
+        shown = range(0, len(train_set), max(1, len(train_set) // self.n_log_mels))[: self.n_log_mels]
+        log_mel, label = train_set.__getitems__(list(shown))
         with torch.random.fork_rng():
             augmented = pl_module.augment(log_mel.to(pl_module.device)).cpu()
         for logger in _boards(trainer):
@@ -184,7 +185,7 @@ class ExportBest(lightning.Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         if data.split != "all":
             try:
-                _calibrate(best, *data.val_set.tensors)
+                _calibrate(best, data.val_set)
             except (ValueError, OSError) as error:
                 log.warning("%s: not calibrated: %s", self.folder, error)
         if onnx_export.can_export():
@@ -194,9 +195,10 @@ class ExportBest(lightning.Callback):
                 log.warning("%s: no best.onnx: %s", self.folder, error)
 
 
-def _calibrate(best: Path, log_mel: Tensor, labels: Tensor) -> None:
+def _calibrate(best: Path, val_set: Labelled) -> None:
+    network, labels = torch_models.load(best).network, val_set.labels
     with torch.inference_mode():
-        logits = torch.cat([torch_models.load(best).network(part) for part in torch.split(log_mel, EVAL_BATCH)])
+        logits = torch.cat([network(log_mel) for log_mel, _ in val_set.in_order()])
     is_digit, has_output = labels < N_DIGITS, logits.shape[1] > N_DIGITS
     others = [logits[~is_digit]] if has_output and not is_digit.all() else []
     torch_models.store_calibration(best, calibration.calibrate_on_few(logits[is_digit], labels[is_digit], others))

@@ -60,7 +60,8 @@ class DigitClassifier(lightning.LightningModule):
             "acc": MulticlassAccuracy(N_DIGITS, average="micro"),
             "f1": MulticlassF1Score(N_DIGITS),
         }
-        self.train_loss, self.val_loss, self.val_others = MeanMetric(), MeanMetric(), MeanMetric()
+        # A look for NaNs in every step would make a GPU wait; val/loss shows them.
+        self.train_loss, self.val_loss, self.val_others = (MeanMetric(nan_strategy="disable") for _ in range(3))
         self.val_metrics = MetricCollection(accuracy, prefix="val/")
         self.test_metrics = nn.ModuleList(MulticlassAccuracy(N_DIGITS, average="micro") for _ in conditions)
         self._test_batches: list[list[Tensor]] = [[] for _ in conditions]
@@ -75,7 +76,7 @@ class DigitClassifier(lightning.LightningModule):
         return {name: torch.cat(batches) for name, batches in conditions if batches}
 
     def on_fit_start(self) -> None:
-        labels = self.trainer.datamodule.train_set.tensors[1]  # type: ignore[attr-defined]
+        labels = self.trainer.datamodule.train_set.labels  # type: ignore[attr-defined]
         if (labels == NO_DIGIT).any() and self.hparams["network"].get("n_outputs", N_DIGITS) == N_DIGITS:
             raise ValueError("the training set holds sounds other than digits, which needs model.n_outputs=11")
 
@@ -134,8 +135,10 @@ class DigitClassifier(lightning.LightningModule):
                 schedule.pop(name, None)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        hparams = self.hparams
-        optimizer = torch.optim.AdamW(self.parameters(), hparams["learning_rate"], weight_decay=hparams["weight_decay"])
+        hparams, clips_gradients = self.hparams, bool(self.trainer.gradient_clip_val)  # which mixed precision cannot, if fused
+        optimizer = torch.optim.AdamW(
+            self.parameters(), hparams["learning_rate"], weight_decay=hparams["weight_decay"], fused=not clips_gradients
+        )
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, hparams["learning_rate"], total_steps=int(self.trainer.estimated_stepping_batches)
         )

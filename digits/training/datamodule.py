@@ -13,16 +13,9 @@ from digits import effects
 from digits.corpora import catalog, corpus
 from digits.corpora.corpus import NO_DIGIT, Clip, Corpus, Parts
 from digits.effects import Effects
-from digits.training.batches import EpochBatches, InMemory, in_order
-from digits.training.log_mels import log_mels
-
-
-@dataclass(frozen=True)
-class TestSet:
-    """The test clips under one condition: log-mels (clips, 1, n_mels, frames)."""
-
-    condition: str
-    log_mel: Tensor
+from digits.training.batches import EpochBatches, Labelled
+from digits.training.log_mels import concatenate, log_mels
+from digits.training.render import Render
 
 
 @dataclass(frozen=True)
@@ -40,6 +33,21 @@ class TrainSet:
     def all_effects(self) -> dict[str, Any]:
         """``non_digit`` effects come first."""
         return {**self.non_digit, **self.effects}
+
+
+@dataclass(frozen=True)
+class Copy:
+    """One copy of the clips of one part of the training set.
+
+    Args:
+        render: of all its clips, whatever the split.
+        used: positions of those that are trained on.
+        labels: of those, shape (len(used),).
+    """
+
+    render: Render
+    used: list[int]
+    labels: Tensor
 
 
 def _train_sets(settings: dict[str, dict[str, Any]]) -> dict[str, TrainSet]:
@@ -61,7 +69,8 @@ def _train_sets(settings: dict[str, dict[str, Any]]) -> dict[str, TrainSet]:
 class DigitsDataModule(lightning.LightningDataModule):
     """Serves (log_mel, label) batches of one corpus: a training, a validation and, for each condition, a test loader.
 
-    Everything lives in memory as tensors, so there are no worker processes to start. Where several processes train together, each
+    The log-mels are mapped into memory from files, so there are no worker processes to start, and a corpus may be larger than the
+    memory. Where several processes train together, each
     takes its share of the training batches and all of the validation and test clips: the figures do not depend on their number.
 
     Args:
@@ -128,48 +137,46 @@ class DigitsDataModule(lightning.LightningDataModule):
         clips = self.corpus.clips
         self.parts: Parts = corpus.divide(clips, hparams["split"], hparams["fold"], hparams["test_speakers"])
         labels = torch.tensor([clip.digit for clip in clips])
-        log_mel = log_mels(clips, self.front_end)
         self.test_clips = [clips[i] for i in self.parts.test]
         self.test_labels = labels[self.parts.test]
-        voices = [clips[i] for i in self.parts.train] or clips
-        clean = log_mel[self.parts.test]
-        self.test_sets = [
-            TestSet(name, log_mels(self.test_clips, self.front_end, condition, 0, voices) if condition else clean)
-            for name, condition in self.conditions.items()
-            if self.parts.test
-        ]
-        self.val_set = InMemory(*self._validation_tensors(log_mel[self.parts.val], labels[self.parts.val]))
-        if self.parts.train:
-            self.train_set = InMemory(*self._training_tensors())
+        tests, validations, trainings = self._test_renders(), self._validation_renders(), self._train_copies()
+        renders = [Render(clips, self.front_end), *tests.values(), *validations, *(copy.render for copy in trainings)]
+        clean, *others = log_mels(renders)  # all at once, so that what is not in the cache is computed side by side
+        tested = clean.select(self.parts.test)
+        self.test_sets = {name: others.pop(0) if name in tests else tested for name in self.conditions if self.parts.test}
+        validated = [clean.select(self.parts.val), *(others.pop(0) for _ in validations)]
+        val_labels = [labels[self.parts.val], *(torch.tensor([clip.digit for clip in render.clips]) for render in validations)]
+        self.val_set = Labelled(concatenate(validated), torch.cat(val_labels))
+        if trainings:
+            chosen = [found.select(copy.used) for found, copy in zip(others, trainings, strict=True)]
+            self.train_set = Labelled(concatenate(chosen), torch.cat([copy.labels for copy in trainings]))
 
-    def _validation_tensors(self, log_mel: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        for source in self.hparams["val_sources"] if self.parts.val else ():
-            clips = [clip for clip in self._clips_of(source) if clip.fold == corpus.VAL_FOLD]
-            log_mel = torch.cat([log_mel, log_mels(clips, self.front_end)])
-            labels = torch.cat([labels, torch.tensor([clip.digit for clip in clips])])
-        return log_mel, labels
+    def _test_renders(self) -> dict[str, Render]:
+        """What each test condition but the clean one needs."""
+        voices = [self.corpus.clips[i] for i in self.parts.train] or self.corpus.clips
+        conditions = self.conditions.items() if self.parts.test else ()
+        return {name: Render(self.test_clips, self.front_end, chosen, 0, voices) for name, chosen in conditions if chosen}
 
-    def _training_tensors(self) -> tuple[Tensor, Tensor]:
-        log_mels, labels = [], []
-        for part in self.train_sets.values():
-            for log_mel, label in self._copies(part) if part.copies else ():
-                log_mels.append(log_mel)
-                labels.append(label)
-        return torch.cat(log_mels), torch.cat(labels)
+    def _validation_renders(self) -> list[Render]:
+        found = [self._clips_of(source) for source in self.hparams["val_sources"] if self.parts.val]
+        return [Render([clip for clip in clips if clip.fold == corpus.VAL_FOLD], self.front_end) for clips in found]
 
-    def _copies(self, part: TrainSet) -> Iterator[tuple[Tensor, Tensor]]:
-        """Log-mels and labels of each copy of the clips of one part of the training set."""
-        # All clips with these labels go into one cache file, whatever the split; only the training part of them is used.
+    def _train_copies(self) -> "list[Copy]":
+        parts = [part for part in self.train_sets.values() if part.copies and self.parts.train]
+        return [copy for part in parts for copy in self._copies(part)]
+
+    def _copies(self, part: TrainSet) -> "Iterator[Copy]":
+        # All clips with these labels go into the cache, whatever the split; only the training part of them is used.
         of_source = self.corpus.clips if part.source is None else self._clips_of(part.source)
         trained_on = self._trained_on(part.source, of_source)
         chosen = [i for i, clip in enumerate(of_source) if clip.digit in part.only]
         clips, used = [of_source[i] for i in chosen], [n for n, i in enumerate(chosen) if i in trained_on]
         if not used:
             raise ValueError(f"data.train_sets: no clips of {part.source or self.corpus.name} with the labels {list(part.only)}")
-        label = torch.tensor([NO_DIGIT if part.non_digit else clip.digit for clip in clips])[used]
+        labels = torch.tensor([NO_DIGIT if part.non_digit else clip.digit for clip in clips])[used]
         voices = self._clips_of("espeak") if effects.need_voices(part.all_effects) else []
         for seed in range(part.copies):
-            yield log_mels(clips, self.front_end, part.all_effects, seed, voices, part.effects_rate_hz)[used], label
+            yield Copy(Render(clips, self.front_end, part.all_effects, seed, voices, part.effects_rate_hz), used, labels)
 
     def _clips_of(self, source: str) -> list[Clip]:
         """Of another corpus, which is read from disk once."""
@@ -185,7 +192,7 @@ class DigitsDataModule(lightning.LightningDataModule):
             return set(range(len(clips)))
         return {i for i, clip in enumerate(clips) if clip.fold not in (corpus.TEST_FOLD, corpus.VAL_FOLD)}
 
-    def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
+    def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
         trainer: Any = self.trainer
         several = {"rank": trainer.global_rank, "world_size": trainer.world_size} if trainer else {}
         overfits = bool(trainer and trainer.overfit_batches)
@@ -194,11 +201,11 @@ class DigitsDataModule(lightning.LightningDataModule):
         )
         return self.train_set.loader(batches)
 
-    def val_dataloader(self) -> list[DataLoader[tuple[Tensor, ...]]] | DataLoader[tuple[Tensor, ...]]:
-        return in_order(self.val_set) if self.parts.val else []
+    def val_dataloader(self) -> list[DataLoader[tuple[Tensor, Tensor]]] | DataLoader[tuple[Tensor, Tensor]]:
+        return self.val_set.in_order() if self.parts.val else []
 
-    def test_dataloader(self) -> list[DataLoader[tuple[Tensor, ...]]]:
-        return [in_order(InMemory(test.log_mel, self.test_labels)) for test in self.test_sets]
+    def test_dataloader(self) -> list[DataLoader[tuple[Tensor, Tensor]]]:
+        return [Labelled(log_mel, self.test_labels).in_order() for log_mel in self.test_sets.values()]
 
 
 def _check_effects(where: str, chosen: Effects) -> None:

@@ -1,157 +1,178 @@
-"""Log-mels of a corpus's clips, with or without effects: computed once and kept on disk."""
+"""Log-mels of recordings: computed once, kept on disk, and mapped into memory from there.
 
-import ast
-import hashlib
+They lie in files of :data:`CHUNK` clips, which as many processes compute as torch has threads. What an interrupted run has finished
+is not computed again.
+"""
+
+import contextlib
 import io
-import json
+import logging
 import warnings
+import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from digits import audio, effects
-from digits.corpora.corpus import Clip, cache_folder
-from digits.effects import Effects
-from digits.features import FrontEnd
+from digits.corpora.corpus import cache_folder
 from digits.files import write_whole
+from digits.training.render import Render
 
-CHUNK = 16  # clips per batch of the front end: larger batches fall out of the processor's cache and take up to three times as long
-N_VOICES = 60  # other recordings that effects draw from
-PACKAGES = ("torch", "torchaudio", "numpy", "scipy", "soxr", "soundfile")
+log = logging.getLogger(__name__)
+
+CHUNK = 2048  # clips in a file
+CRC_BYTES = 4  # after the array in a file
+EFFECTS_COST = 10  # times as much computing as a clip without effects, roughly
+MIN_PARALLEL = 20_000  # clips without effects, or what costs as much: processes take seconds to start
 
 
-def log_mels(
-    clips: Sequence[Clip],
-    front_end: dict[str, Any],
-    effects: Effects | None = None,
-    seed: int = 0,
-    voices: Sequence[Clip] = (),
-    effects_rate_hz: int | None = None,
-) -> Tensor:
-    """Log-mels of clips, from the cache if it has them.
+class LogMels:
+    """Log-mels that lie on disk until they are asked for, in the order in which they are wanted.
 
     Args:
-        clips: in the order of the result.
-        front_end: arguments of :class:`digits.features.FrontEnd`.
-        effects: applied to the waveforms first (:mod:`digits.effects`).
-        seed: of the effects.
-        voices: recordings for effects that need other talkers.
-        effects_rate_hz: sample rate at which the effects work; None is the front end's.
+        chunks: shape (clips, 1, n_mels, frames) each.
+        order: positions in the concatenation of all chunks, int64; None stands for all of them.
+    """
 
-    Returns:
-        Shape (len(clips), 1, n_mels, frames), float32, dB.
+    def __init__(self, chunks: Sequence[Tensor], order: Tensor | None = None) -> None:
+        self.chunks = list(chunks)
+        self.ends = torch.tensor([len(chunk) for chunk in self.chunks], dtype=torch.int64).cumsum(0)
+        self.order = torch.arange(sum(map(len, self.chunks))) if order is None else order
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, positions: Sequence[int] | Tensor) -> Tensor:
+        """A copy of the log-mels at these positions, shape (positions, 1, n_mels, frames)."""
+        wanted = self.order[torch.as_tensor(positions, dtype=torch.int64)]
+        chunk_of = torch.searchsorted(self.ends, wanted, right=True)
+        found = torch.empty((len(wanted), *self.chunks[0].shape[1:]))
+        for number in torch.unique(chunk_of).tolist():
+            here, chunk = chunk_of == number, self.chunks[number]
+            found[here] = chunk[wanted[here] - (self.ends[number] - len(chunk))]
+        return found
+
+    def select(self, positions: Sequence[int] | Tensor) -> "LogMels":
+        """Those at these positions, without copying them."""
+        return LogMels(self.chunks, self.order[torch.as_tensor(positions, dtype=torch.int64)])
+
+    def all(self) -> Tensor:
+        """A copy of all of them."""
+        return self[torch.arange(len(self))]
+
+
+def concatenate(parts: Sequence[LogMels]) -> LogMels:
+    """One after the other, without copying them."""
+    starts = torch.tensor([0, *(sum(map(len, part.chunks)) for part in parts)]).cumsum(0)
+    order = torch.cat([part.order + start for part, start in zip(parts, starts[:-1], strict=True)])
+    return LogMels([chunk for part in parts for chunk in part.chunks], order)
+
+
+def log_mels(renders: Sequence[Render]) -> list[LogMels]:
+    """Log-mels from the cache, after computing those that it lacks.
 
     Raises:
-        ValueError: a clip that cannot be read or holds no sound, or an effect that cannot be applied, named in the message.
+        ValueError: as :meth:`digits.training.render.Render.compute`.
     """
-    render = Render(front_end, effects or {}, seed, tuple(voices[:: max(1, len(voices) // N_VOICES)]), effects_rate_hz)
-    if render.reads_files:
-        return torch.cat(_compute(clips, render))
-    path = cache_folder() / "log_mels" / f"{_cache_key(clips, render)}.npy"
-    cached = _load(path)
-    if cached is None:
-        cached = torch.cat(_compute(clips, render))
-        _save(path, cached)
-    return cached
+    folder = cache_folder() / "log_mels"
+    divided = [[] if render.reads_files else render.divided(CHUNK) for render in renders]
+    paths = [[folder / f"{chunk.key}.npy" for chunk in chunks] for chunks in divided]
+    wanted = {path: chunk for row in zip(paths, divided, strict=True) for path, chunk in zip(*row, strict=True)}
+    found = _opened(wanted)
+    if len(found) < len(wanted):
+        found |= _computed({path: chunk for path, chunk in wanted.items() if path not in found})
+    return [
+        LogMels([found[path] for path in own] if own else [part.compute() for part in render.divided(CHUNK)])
+        for own, render in zip(paths, renders, strict=True)
+    ]
 
 
-@dataclass(frozen=True)
-class Render:
-    """How clips become log-mels; see :func:`log_mels`."""
+def _computed(missing: dict[Path, Render]) -> dict[Path, Tensor]:
+    """Compute what the cache lacks and another run is not computing already."""
+    from tqdm import tqdm
 
-    front_end: dict[str, Any]
-    effects: Effects
-    seed: int
-    voices: tuple[Clip, ...]
-    effects_rate_hz: int | None
-
-    @property
-    def reads_files(self) -> bool:
-        """Whether the effects read the user's own files, which may change between runs."""
-        return effects.read_files(self.effects)
-
-    @property
-    def used_voices(self) -> tuple[Clip, ...]:
-        return self.voices if effects.need_voices(self.effects) else ()
-
-
-def _compute(clips: Sequence[Clip], render: Render) -> list[Tensor]:
-    front_end = FrontEnd(**render.front_end)
-    rate = render.effects_rate_hz or front_end.window.sample_rate
-    voices = {clip.name: torch.from_numpy(audio.resample(*audio.read(clip.path), rate)) for clip in render.used_voices}
-
-    def read(clip: Clip) -> tuple[audio.Waveform, int]:
-        waveform, own_rate = audio.read(clip.path)
-        if not render.effects:
-            return waveform, own_rate
-        others = [voice for name, voice in voices.items() if name != clip.name]
-        sound = torch.from_numpy(audio.resample(waveform, own_rate, rate))
-        return effects.apply(sound, rate, render.effects, f"{clip.name} {render.seed}", others).numpy(), rate
-
-    chunks = [clips[start : start + CHUNK] for start in range(0, len(clips), CHUNK)]
-    return [front_end([read(clip) for clip in chunk]) for chunk in chunks]
-
-
-def _cache_key(clips: Sequence[Clip], render: Render) -> str:
-    content = [(clip.name, clip.blob) for clip in (*clips, *render.used_voices)]
-    in_order = list(render.effects.items())
-    settings = [_code_digest(), content, render.front_end, in_order, render.seed, render.effects_rate_hz]
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:24]
-
-
-@cache
-def _code_digest() -> str:
-    """Hash of the code that log-mels depend on, and of its packages' versions: other code may give other log-mels."""
-    code = b"".join(path.read_bytes() for path in sorted(_modules("digits.training.log_mels", set())))
-    return hashlib.sha256(code + repr([version(name) for name in PACKAGES]).encode()).hexdigest()
-
-
-def _modules(name: str, found: set[Path]) -> set[Path]:
-    """The files of a module of this package and of all modules of it that it imports, directly or not."""
-    place = Path(__file__).parents[2].joinpath(*name.split("."))
-    path = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
-    if not name.startswith("digits.") or not path.is_file() or path in found:
+    with _alone():
+        found = _opened(missing)
+        left = {path: chunk for path, chunk in missing.items() if path not in found}
+        n_clips = sum(len(chunk.clips) for chunk in left.values())
+        with tqdm(total=n_clips, unit="clip", desc="log-mels", disable=None, leave=False) as bar:
+            for path, tensor in _results(left):
+                found[path] = tensor
+                bar.update(len(tensor))
         return found
-    found.add(path)
-    for imported in _imports(ast.parse(path.read_bytes())):
-        _modules(imported, found)
-    return found
 
 
-def _imports(tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """No other process computes log-mels meanwhile."""
+    from filelock import FileLock, Timeout
 
-
-def _load(path: Path) -> Tensor | None:
-    """A cache file's tensor, or None if there is none, or if its checksum says that it is damaged."""
     try:
-        content = path.read_bytes()
-    except (FileNotFoundError, PermissionError):  # the latter: another user's, in a shared cache
-        return None
-    digest, payload = content[:32], memoryview(content)[32:]
-    if hashlib.sha256(payload).digest() != digest:
-        warnings.warn(f"{path}: damaged, computed again", stacklevel=2)
-        return None
-    return torch.from_numpy(numpy.load(io.BytesIO(payload), allow_pickle=False))
+        cache_folder().mkdir(parents=True, exist_ok=True)
+        lock = FileLock(cache_folder() / ".log_mels.lock")
+        try:
+            lock.acquire(timeout=1)
+        except Timeout:
+            log.info("  waiting for another run, which computes log-mels")
+            lock.acquire()
+    except OSError:  # nothing can be kept there, as each file will say
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
 
 
-def _save(path: Path, tensor: Tensor) -> None:
+def _results(left: dict[Path, Render]) -> Iterator[tuple[Path, Tensor]]:
+    from joblib import Parallel, delayed, parallel_config
+
+    cost = sum(len(chunk.clips) * (EFFECTS_COST if chunk.effects else 1) for chunk in left.values())
+    n_processes = max(1, min(torch.get_num_threads(), len(left))) if cost >= MIN_PARALLEL else 1
+    with parallel_config("loky", n_jobs=n_processes, inner_max_num_threads=1):  # with one process, joblib stays in this one
+        arrays = Parallel(return_as="generator")(delayed(_compute)(path, chunk) for path, chunk in left.items())
+        for path, array in zip(left, arrays, strict=True):
+            yield path, _mapped(path, array)
+
+
+def _compute(path: Path, chunk: Render) -> NDArray[Any] | None:
+    """Compute a file of the cache; returns its array only if it could not be written."""
+    array = chunk.compute().numpy()
     payload = io.BytesIO()
-    numpy.save(payload, tensor.numpy())
+    numpy.save(payload, array)
+    payload.write(zlib.crc32(payload.getbuffer()).to_bytes(CRC_BYTES, "little"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, hashlib.sha256(payload.getbuffer()).digest() + payload.getbuffer())
+        write_whole(path, payload.getvalue())
     except OSError as error:  # a full disk costs time in the next run, but not this run
         warnings.warn(f"{path}: log-mels not kept ({error.strerror})", stacklevel=2)
+        return array
+    return None
+
+
+def _mapped(path: Path, array: NDArray[Any] | None) -> Tensor:
+    """What was just computed: mapped from its file, which leaves the memory to the operating system, or the array itself."""
+    tensor = _open(path) if array is None else None
+    return torch.from_numpy(numpy.load(path) if array is None else array) if tensor is None else tensor
+
+
+def _opened(paths: Iterator[Path] | dict[Path, Render]) -> dict[Path, Tensor]:
+    return {path: tensor for path in paths if (tensor := _open(path)) is not None}
+
+
+def _open(path: Path) -> Tensor | None:
+    """A file's array, mapped into memory; None if there is no such file, or if its checksum says that it is damaged."""
+    try:
+        content = numpy.memmap(path, mode="c").data
+        if zlib.crc32(content[:-CRC_BYTES]) == int.from_bytes(content[-CRC_BYTES:], "little"):
+            return torch.from_numpy(numpy.load(path, mmap_mode="c", allow_pickle=False))
+    except (FileNotFoundError, PermissionError):  # the latter: another user's, in a shared cache
+        return None
+    except ValueError:  # an empty file
+        pass
+    warnings.warn(f"{path}: damaged, computed again", stacklevel=4)
+    return None

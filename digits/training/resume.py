@@ -39,6 +39,12 @@ class Plan:
         return self.cfg.fit and self.ckpt_path is not None
 
     @property
+    def threads(self) -> int | None:
+        """Those of the training that goes on, if they are known."""
+        started = self.run_dir / runs.STARTED
+        return runs.read_json(started).get("threads") if self.continues and started.is_file() else None
+
+    @property
     def evaluated(self) -> str | None:
         """The checkpoint that is only evaluated, if any."""
         return None if self.cfg.fit else self.ckpt_path
@@ -146,7 +152,7 @@ def _must_be_same_recordings(run_dir: Path, wanted: dict[str, Any]) -> None:
 
 
 @rank_zero_only
-def prepare(begun: Plan) -> None:
+def prepare(begun: Plan, threads: int) -> None:
     """Make the run's folder and clear it of an earlier run's results; with several processes, only the first does so."""
     begun.run_dir.mkdir(parents=True, exist_ok=True)
     patterns = RESULTS if begun.continues else RESULTS + STATE
@@ -157,7 +163,7 @@ def prepare(begun: Plan) -> None:
     for path in old:
         path.unlink()
     saved_settings.write(begun.cfg, begun.run_dir)
-    runs.write_json(begun.run_dir / runs.STARTED, runs.identity(begun.cfg))
+    runs.write_json(begun.run_dir / runs.STARTED, runs.identity(begun.cfg) | {"threads": threads})
 
 
 def _must_match(cfg: DictConfig, checkpoint: dict[str, Any], ckpt_path: str) -> None:

@@ -33,7 +33,7 @@ from digits.recognition.model_files import PRETRAINED
 from digits.recognition.recognizer import Recognizer
 from digits.training import runs
 from digits.training.datamodule import DigitsDataModule
-from digits.training.log_mels import CHUNK
+from digits.training.render import BATCH
 from experiments import tables
 from experiments.bench import notebook
 
@@ -76,7 +76,7 @@ class Stopwatch(lightning.Callback):
 
     def on_validation_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         with torch.inference_mode():
-            test = (pl_module(self.data.test_sets[0].log_mel).argmax(dim=1) == self.data.test_labels).float().mean().item()
+            test = (pl_module(self.data.test_sets["clean"].all()).argmax(dim=1) == self.data.test_labels).float().mean().item()
         metrics: Any = pl_module.val_metrics
         for part, accuracy in (("validation", metrics["acc"].compute().item()), ("test", test)):
             if accuracy >= TARGET - 1e-4 and part not in self.reached:
@@ -87,8 +87,8 @@ def bench_front_end(data: DigitsDataModule) -> Iterator[tuple[str, str]]:
     clips, front_end = data.corpus.clips, FrontEnd(**data.front_end)
 
     def cold() -> None:
-        for start in range(0, len(clips), CHUNK):
-            front_end([audio.read(clip.path) for clip in clips[start : start + CHUNK]])
+        for start in range(0, len(clips), BATCH):
+            front_end([audio.read(clip.path) for clip in clips[start : start + BATCH]])
 
     cold_s = median_seconds(cold)
     yield "front end, from files, nothing cached", f"{len(clips) / cold_s:,.0f} clips/s ({cold_s:.1f} s for {len(clips):,})"
@@ -239,14 +239,23 @@ def measure() -> Iterator[tuple[str, str]]:
     yield from bench_start_up()
 
 
+def read_report(path: Path) -> dict[str, str]:
+    """What was measured -> how much, of the last report, and its closing line; empty if there is none."""
+    lines = path.read_text().splitlines() if path.is_file() else []
+    rows = [line.strip("| ").split(" | ", 1) for line in lines if line.startswith("| ")]
+    return {**{row[0]: row[1] for row in rows if len(row) == 2}, "closing": lines[-1]} if rows else {}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="where to write report.md")
     out = parser.parse_args().out
+    before = read_report(out / "report.md")
     rows = []
     for what, measured in measure():
-        print(f"{what}: {measured}", flush=True)
+        print(f"{what}: {measured} (before: {before.get(what, 'not measured')})", flush=True)
         rows.append([what, measured])
+    print(f"before: {before['closing']}" if before else "no table to compare with")
     closing = f"Machine: {machine()}. Commit: {runs.git_commit()}."
     tables.write_report(out / "report.md", "Speed", {"Speed": tables.table(["what", "measured"], rows)}, closing)
 

@@ -17,7 +17,8 @@ from onnxruntime.quantization import CalibrationDataReader, QuantType, quant_pre
 
 from digits import audio
 from digits.corpora import fsdd
-from digits.corpora.corpus import Clip, read_folder
+from digits.corpora.corpus import Clip
+from digits.corpora.folder import read_folder
 from digits.recognition.model_files import seal
 from digits.recognition.recognizer import Recognizer
 from experiments import tables

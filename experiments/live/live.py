@@ -16,7 +16,8 @@ import numpy
 import torch
 
 from digits.corpora import corpus, fsdd
-from digits.corpora.corpus import Clip, read_folder
+from digits.corpora.corpus import Clip
+from digits.corpora.folder import read_folder
 from digits.live.listener import Heard, Listener
 from digits.live.microphone import read_blocks
 from digits.live.segmenter import Segmenter

@@ -21,7 +21,8 @@ import numpy
 
 from digits import Recognizer, audio
 from digits.audio import Waveform
-from digits.corpora.corpus import TEST_FOLD, WORDS, Clip, read_folder
+from digits.corpora.corpus import TEST_FOLD, WORDS, Clip
+from digits.corpora.folder import read_folder
 from digits.recognition.model_files import PRETRAINED, PRETRAINED_PATH
 from digits.settings import THRESHOLDS
 from experiments import tables

@@ -21,6 +21,7 @@ from digits.corpora import catalog
 from digits.corpora.corpus import TEST_FOLD, VAL_FOLD, Clip
 from digits.recognition import torch_models
 from digits.training.log_mels import log_mels
+from digits.training.render import Render
 from experiments import tables
 
 CORPORA = ("fsdd", "speech_commands_subset")
@@ -58,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     trained = torch_models.load(options.model)
     clips = {name: held_out(name) for name in CORPORA}
-    log_mel = torch.cat([log_mels(own, trained.front_end.settings) for own in clips.values()])
+    log_mel = torch.cat([own.all() for own in log_mels([Render(own, trained.front_end.settings) for own in clips.values()])])
     both = [clip for own in clips.values() for clip in own]
     is_second = numpy.array([name == CORPORA[1] for name, own in clips.items() for _ in own])
     groups = numpy.unique([clip.speaker for clip in both], return_inverse=True)[1]

@@ -15,7 +15,8 @@ import numpy
 
 from digits import Recognizer, audio
 from digits.corpora import catalog
-from digits.corpora.corpus import NO_DIGIT, read_folder
+from digits.corpora.corpus import NO_DIGIT
+from digits.corpora.folder import read_folder
 from digits.recognition.recognizer import Prediction
 from digits.recognition.score import score
 from digits.recognition.torch_models import PLAIN_PRETRAINED_PATH

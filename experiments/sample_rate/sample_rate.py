@@ -13,7 +13,8 @@ from pathlib import Path
 
 from digits import audio
 from digits.corpora import espeak
-from digits.corpora.corpus import Clip, read_folder
+from digits.corpora.corpus import Clip
+from digits.corpora.folder import read_folder
 from digits.recognition.recognizer import Recognizer
 from digits.recognition.score import wilson
 from digits.training import runs

@@ -7,6 +7,7 @@ from support import spoken, write_corpus
 
 from digits.corpora import corpus
 from digits.corpora.corpus import Clip
+from digits.corpora.folder import read_folder
 
 
 def fsdd_like_clips() -> list[Clip]:
@@ -89,7 +90,7 @@ def test_reads_nested_folders_and_all_formats(tmp_path: Path) -> None:
         soundfile.write(tmp_path / name, spoken(1, 0, 0), 8000)
     (tmp_path / "notes.txt").write_text("not a recording")
     (tmp_path / "._7_ann_0.wav").write_text("what macOS leaves on foreign disks")
-    found = [(clip.name, clip.digit, clip.speaker, clip.take) for clip in corpus.read_folder(tmp_path, "mine").clips]
+    found = [(clip.name, clip.digit, clip.speaker, clip.take) for clip in read_folder(tmp_path, "mine").clips]
     assert found == [
         ("0_carl_1.ogg", 0, "carl", 1),
         ("9_dora_2.mp3", 9, "dora", 2),
@@ -103,23 +104,23 @@ def test_a_name_that_does_not_parse_is_named(tmp_path: Path, name: str) -> None:
     write_corpus(tmp_path, takes=1)
     (tmp_path / name).touch()
     with pytest.raises(ValueError, match=rf"{name}: a recording must be named"):
-        corpus.read_folder(tmp_path, "mine")
+        read_folder(tmp_path, "mine")
 
 
 def test_empty_and_missing_folders_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no recordings named like 7_george_0"):
-        corpus.read_folder(tmp_path, "mine")
+        read_folder(tmp_path, "mine")
     with pytest.raises(FileNotFoundError, match="no such folder"):
-        corpus.read_folder(tmp_path / "none", "mine")
+        read_folder(tmp_path / "none", "mine")
 
 
 def test_other_words_are_labelled_as_no_digit_and_rejected_where_digits_are_expected(tmp_path: Path) -> None:
     clip = tmp_path / "none_ann_3.wav"
     clip.touch()
-    (found,) = corpus.read_folder(tmp_path, "words", others=True).clips
+    (found,) = read_folder(tmp_path, "words", others=True).clips
     assert (found.digit, found.speaker, found.take) == (corpus.NO_DIGIT, "ann", 3)
     with pytest.raises(ValueError, match=r"none_ann_3\.wav: a recording must be named"):
-        corpus.read_folder(tmp_path, "words")
+        read_folder(tmp_path, "words")
 
 
 def test_formats_that_cannot_be_read_are_named_with_what_helps(tmp_path: Path) -> None:
@@ -128,28 +129,28 @@ def test_formats_that_cannot_be_read_are_named_with_what_helps(tmp_path: Path) -
         (tmp_path / name).touch()
     hint = r"left out 7_ann_0\.m4a and 1 more, whose format cannot be read; .*: ffmpeg -i \S+/7_ann_0\.m4a \S+/7_ann_0\.wav"
     with pytest.raises(ValueError, match=f"no recordings named like .* in this folder; {hint}"):
-        corpus.read_folder(tmp_path, "mine")
+        read_folder(tmp_path, "mine")
     soundfile.write(tmp_path / "9_ann_0.wav", spoken(9, 0, 0), 8000)
     with pytest.warns(UserWarning, match=hint):
-        assert len(corpus.read_folder(tmp_path, "mine").clips) == 1
+        assert len(read_folder(tmp_path, "mine").clips) == 1
 
 
 def test_a_converted_recording_may_lie_beside_its_original(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
     soundfile.write(tmp_path / "7_ann_0.wav", spoken(7, 0, 0), 8000)
     (tmp_path / "7_ann_0.m4a").touch()
-    assert len(corpus.read_folder(tmp_path, "mine").clips) == 1
+    assert len(read_folder(tmp_path, "mine").clips) == 1
     assert not recwarn.list
 
 
 def test_any_folder_name_will_do(tmp_path: Path) -> None:
     root = write_corpus(tmp_path / "Hörbar [2] a=b & c", takes=1, speakers=("jürgen",))
-    assert {clip.speaker for clip in corpus.read_folder(root, "mine").clips} == {"jürgen"}
+    assert {clip.speaker for clip in read_folder(root, "mine").clips} == {"jürgen"}
 
 
 def test_links_to_folders_are_followed(tmp_path: Path) -> None:
     write_corpus(tmp_path / "elsewhere", takes=1)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "link").symlink_to(tmp_path / "elsewhere")
-    clips = corpus.read_folder(tmp_path / "mine", "mine").clips
+    clips = read_folder(tmp_path / "mine", "mine").clips
     assert len(clips) == 20
     assert clips[0].name == "link/0_ann_0.wav"

@@ -16,8 +16,9 @@ import pytest
 from support import write_corpus
 
 from digits.corpora import download as downloads
-from digits.corpora.corpus import git_blob, read_folder
+from digits.corpora.corpus import git_blob
 from digits.corpora.download import Archive, UnreachableError, download, extract
+from digits.corpora.folder import read_folder
 
 
 def pack(folder: Path, path: Path, extra: list[tarfile.TarInfo] | None = None) -> Path:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from digits.corpora import corpus, espeak
+from digits.corpora.folder import read_folder
 
 pytestmark = pytest.mark.espeak
 
@@ -14,6 +15,8 @@ def generate(folder: Path) -> str:
     code = f"""
 import pathlib
 from digits.corpora import espeak
+from digits.corpora.folder import read_folder
+from digits.corpora.folder import read_folder
 espeak.generate(espeak.Recipe(espeak.RECIPES["espeak"].voices, takes=2), pathlib.Path({str(folder)!r}))
 """
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -26,7 +29,7 @@ def test_the_same_voices_to_the_byte_every_time(tmp_path: Path) -> None:
 
 def test_every_voice_says_every_digit(tmp_path: Path) -> None:
     generate(tmp_path / "a")
-    clips = corpus.read_folder(tmp_path / "a", "espeak").clips
+    clips = read_folder(tmp_path / "a", "espeak").clips
     assert len(clips) == len(espeak.RECIPES["espeak"].voices) * 10 * 2
     assert len({clip.speaker for clip in clips}) == len(espeak.RECIPES["espeak"].voices)
     from digits import audio, word_window
@@ -62,7 +65,7 @@ def test_a_corpus_is_generated_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("DIGITS_CACHE", str(tmp_path))
     clips = espeak.load("espeak-words-validation").clips
     assert {clip.digit for clip in clips} == {corpus.NO_DIGIT}
-    (folder,) = tmp_path.iterdir()
+    (folder,) = tmp_path.glob("espeak-*")
     assert len(clips) == len(list(folder.iterdir())) == 12 * 80
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("generated again"))
     assert espeak.load("espeak-words-validation").clips == clips

@@ -8,8 +8,9 @@ import pytest
 from support import write_corpus
 
 from digits.corpora import fsdd
-from digits.corpora.corpus import cache_folder, read_folder
+from digits.corpora.corpus import cache_folder
 from digits.corpora.download import Archive, UnreachableError
+from digits.corpora.folder import read_folder
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ import pytest
 from support import sequence
 
 from digits import audio
-from digits.corpora.corpus import NO_DIGIT, read_folder
+from digits.corpora.corpus import NO_DIGIT
+from digits.corpora.folder import read_folder
 from digits.live import microphone
 from digits.live.listener import Heard, Listener, listen
 from digits.live.recorder import Recorder

@@ -12,11 +12,12 @@ from scipy.signal import resample_poly
 from support import spoken
 
 from digits import audio
-from digits.corpora.corpus import read_folder
+from digits.corpora.folder import read_folder
 from digits.recognition import torch_models
 from digits.recognition.calibration import Calibration
 from digits.recognition.recognizer import NO_DIGIT, NOT_SURE, Recognizer, _threshold, denoise
 from digits.training.log_mels import log_mels
+from digits.training.render import Render
 from digits.word_window import WordWindow
 
 
@@ -116,9 +117,9 @@ def test_denoise_takes_noise_away() -> None:
 def test_cached_test_clips_give_the_recognizer_s_answers(fsdd_checkpoint: Path) -> None:
     recognizer = Recognizer.load(fsdd_checkpoint)
     clips = [clip for clip in read_folder(Path(os.environ["FSDD_ROOT"]), "fsdd").clips if clip.take < 5]
-    log_mel = log_mels(clips, {})
+    (log_mel,) = log_mels([Render(clips, {})])
     with torch.inference_mode():
-        batch = torch_models.load(fsdd_checkpoint).network(log_mel).softmax(dim=1)
+        batch = torch_models.load(fsdd_checkpoint).network(log_mel.all()).softmax(dim=1)
     right = 0
     for index in range(0, 300, 7):
         prediction = recognizer(*audio.read(clips[index].path))

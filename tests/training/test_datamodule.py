@@ -45,8 +45,8 @@ def test_loaders_have_the_shapes_they_promise(tiny_corpus: Path) -> None:
 
 def test_test_conditions_are_the_same_for_every_seed(tiny_corpus: Path) -> None:
     one, two = build(tiny_corpus), build(tiny_corpus, "seed=1")
-    assert torch.equal(one.test_sets[1].log_mel, two.test_sets[1].log_mel)
-    assert not torch.equal(one.test_sets[0].log_mel, one.test_sets[1].log_mel)
+    assert torch.equal(*(list(data.test_sets.values())[1].all() for data in (one, two)))
+    assert not torch.equal(*(found.all() for found in list(one.test_sets.values())[:2]))
 
 
 def test_train_effects_touch_the_training_part_alone(tiny_corpus: Path) -> None:
@@ -58,10 +58,10 @@ def test_train_effects_touch_the_training_part_alone(tiny_corpus: Path) -> None:
         f"+data.train_sets.noisy={{copies: 2, effects_rate_hz: 16000, effects: {noise}}}",
     )
     assert len(heavy.train_set) == 2 * len(plain.train_set)
-    copies = heavy.train_set.tensors[0].chunk(2)
+    copies = heavy.train_set.log_mels.all().chunk(2)
     assert not torch.equal(copies[0], copies[1])
-    assert torch.equal(heavy.val_set.tensors[0], plain.val_set.tensors[0])
-    assert torch.equal(heavy.train_set.tensors[1], plain.train_set.tensors[1].repeat(2))
+    assert torch.equal(heavy.val_set.log_mels.all(), plain.val_set.log_mels.all())
+    assert torch.equal(heavy.train_set.labels, plain.train_set.labels.repeat(2))
 
 
 def test_training_on_everything_tests_on_nothing_in_any_condition(tiny_corpus: Path) -> None:
@@ -69,7 +69,7 @@ def test_training_on_everything_tests_on_nothing_in_any_condition(tiny_corpus: P
         "folder", str(tiny_corpus), split="all", test_conditions={"clean": {}, "white_0": {"white_noise": {"snr_db": 0}}}
     )
     data.setup("fit")
-    assert data.test_sets == []
+    assert data.test_sets == {}
     assert len(data.train_set) == 240
 
 
@@ -89,8 +89,8 @@ def test_copies_made_for_one_split_serve_all(cache: Path, tiny_corpus: Path) -> 
     n_bob = len(other.parts.train)  # none of ann's clips is among what is trained on
     labels = [other.corpus.clips[i].digit for i in other.parts.train]
     assert {other.corpus.clips[i].speaker for i in other.parts.train} == {"bob"}
-    assert other.train_set.tensors[1].tolist() == 2 * labels
-    assert not torch.equal(other.train_set.tensors[0][:n_bob], other.train_set.tensors[0][n_bob:])
+    assert other.train_set.labels.tolist() == 2 * labels
+    assert not torch.equal(other.train_set.log_mels.all()[:n_bob], other.train_set.log_mels.all()[n_bob:])
 
 
 def test_synthetic_voices_join_the_training_part(
@@ -99,7 +99,7 @@ def test_synthetic_voices_join_the_training_part(
     monkeypatch.setattr(espeak, "load", {"espeak-voices": corpus.Corpus("espeak-voices", clips)}.__getitem__)
     with_voices = build(tiny_corpus, "+data.train_sets.synthetic={source: espeak-voices, copies: 2}")
     assert len(with_voices.train_set) == len(with_voices.parts.train) + 2 * 20
-    assert with_voices.train_set.tensors[1][-40:].tolist() == 2 * [clip.digit for clip in clips]
+    assert with_voices.train_set.labels[-40:].tolist() == 2 * [clip.digit for clip in clips]
 
 
 def test_sounds_that_are_no_digits_have_a_label_of_their_own_and_need_an_output(
@@ -116,7 +116,7 @@ def test_sounds_that_are_no_digits_have_a_label_of_their_own_and_need_an_output(
     )
     module = build(tiny_corpus, "conditions=clean", *others)
     n_train = len(module.parts.train)
-    labels = module.train_set.tensors[1]
+    labels = module.train_set.labels
     assert len(labels) == 20 + 3 * n_train
     assert labels[:n_train].max() == 9
     assert (labels[n_train:] == corpus.NO_DIGIT).all()
@@ -145,7 +145,7 @@ def test_other_corpora_validate_too_and_are_not_trained_on_there(
     held_out = build(tiny_corpus, "conditions=clean", of_people, "data.val_sources=[espeak-words]")
     assert len(held_out.train_set) == len(held_out.parts.train) + 2 * 10
     assert len(held_out.val_set) == len(without.val_set) + 5
-    assert held_out.val_set.tensors[1][-5:].tolist() == [0, 1, 10, 10, 10]
+    assert held_out.val_set.labels[-5:].tolist() == [0, 1, 10, 10, 10]
     everything = build(tiny_corpus, "conditions=clean", of_people, "data.val_sources=[espeak-words]", "data.split=all")
     assert len(everything.train_set) == 240 + 2 * 20
     assert len(everything.val_set) == len(held_out.val_set)
@@ -154,9 +154,9 @@ def test_other_corpora_validate_too_and_are_not_trained_on_there(
 def test_a_part_may_hold_only_some_labels(tiny_corpus: Path, clips: list[corpus.Clip], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(espeak, "load", {"espeak-words": corpus.Corpus("espeak-words", people(clips))}.__getitem__)
     rare = build(tiny_corpus, "conditions=clean", "+data.train_sets.rare={source: espeak-words, copies: 3, only: [1]}")
-    assert rare.train_set.tensors[1][len(rare.parts.train) :].tolist() == 12 * [1]
+    assert rare.train_set.labels[len(rare.parts.train) :].tolist() == 12 * [1]
     few = build(tiny_corpus, "conditions=clean", "+data.train_sets.clean.only=[7, 8]")
-    assert set(few.train_set.tensors[1].tolist()) == {7, 8}
+    assert set(few.train_set.labels.tolist()) == {7, 8}
     with pytest.raises(ValueError, match=r"no clips of folder-recordings with the labels \[10\]"):
         build(tiny_corpus, "conditions=clean", "+data.train_sets.clean.only=[10]")
 
