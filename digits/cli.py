@@ -29,6 +29,15 @@ Run digits COMMAND --help for details. Examples:
   digits predict seven.wav             one line per file
   digits train experiment=robust       one run; all settings are in conf/"""
 
+REFUSED = {  # what users of Lightning and Hydra look for, and why it is not there
+    "trainer.logger": "loggers are a group of their own: logger=csv, logger=[tensorboard,csv], logger=none",
+    "trainer.callbacks": "callbacks are a group of their own: +callbacks=early_stopping adds one, ~callbacks.dashboard removes one",
+    "trainer.barebones": "it trains without checkpoints and results; make bench measures the speed of a training",
+    "data.num_workers": "log-mels are mapped into memory, where a batch takes less time than a worker to be asked for it",
+    "data.pin_memory": "batches are too small for it to matter",
+}
+PLUGINS = {"sweeper/optuna": "optuna", "launcher/joblib": "joblib", "launcher/submitit": "submitit", "launcher/ray": "ray"}
+
 _CLONED, _INSTALLED = Path(__file__).parent.parent / "conf", Path(__file__).parent / "conf"
 CONF = str(_INSTALLED if _INSTALLED.is_dir() else _CLONED)
 
@@ -159,16 +168,18 @@ class _WithoutHydrasLine:
 
 def explain(error: BaseException) -> str:
     """The message of the original error on one line; Hydra wraps what a constructor raises."""
-    from hydra.errors import HydraException, OverrideParseException
+    from hydra.errors import HydraException, MissingConfigException, OverrideParseException
     from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
     if isinstance(error, OverrideParseException):
         return _explain_grammar(error.override)
+    if isinstance(error, MissingConfigException):
+        for plugin, extra in PLUGINS.items():
+            if (error.missing_cfg_file or "").startswith(f"hydra/{plugin}"):
+                return f"hydra/{plugin} is not installed: pip install '.[{extra}]' in a clone of this repository"
     while isinstance(error, HydraException) and error.__cause__ is not None:
         error = error.__cause__
     if isinstance(error, ConfigKeyError | ConfigAttributeError) and error.full_key:
-        from digits.settings import REFUSED  # here, because it takes a moment
-
         name = str(error.full_key)
         if name in REFUSED:
             return f"there is no setting {name}: {REFUSED[name]}"

@@ -4,11 +4,12 @@
 constructors keep checks of their own, for use as a library.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from digits import audio
+from digits import audio, cli
 from digits.corpora.corpus import N_DIGITS, N_FOLDS, SPLITS
 from digits.kinds import (
     BATCHES,
@@ -47,6 +48,10 @@ THRESHOLD = Kind(
     f"be {', '.join(THRESHOLDS)} or a number from 0 to 1",
     lambda value: (isinstance(value, str) and value in THRESHOLDS) or PROBABILITY.allows(value),
 )
+METRIC = Kind(
+    "be val/loss, val/acc, test/acc, test/mean, test/worst or test/acc_CONDITION",
+    lambda value: is_text(value) and bool(re.fullmatch(r"val/(loss|acc)|test/(acc|acc_.+|mean|worst)", value)),
+)
 
 TRAIN = {
     "name": NAME,
@@ -60,7 +65,7 @@ TRAIN = {
     "fit": SWITCH,
     "ckpt_path": optional(PATH),
     "resume": SWITCH,
-    "optimized_metric": TEXT,
+    "optimized_metric": METRIC,
     "export": SWITCH,
     "run_dir": PATH,
     "noise_root": optional(PATH),
@@ -111,13 +116,6 @@ TRAIN = {
     "data.front_end.log_mel.f_min": number(0),
     "data.front_end.log_mel.f_max": number(0, without=(0,)),
     "data.front_end.log_mel.top_db": number(0, without=(0,)),
-}
-REFUSED = {  # what users of Lightning and Hydra look for, and why it is not there
-    "trainer.logger": "loggers are a group of their own: logger=csv, logger=[tensorboard,csv], logger=none",
-    "trainer.callbacks": "callbacks are a group of their own: +callbacks=early_stopping adds one, ~callbacks.dashboard removes one",
-    "trainer.barebones": "it trains without checkpoints and results; make bench measures the speed of a training",
-    "data.num_workers": "batches are slices of tensors in memory, which workers would only copy",
-    "data.pin_memory": "batches are slices of tensors in memory, and too small for pinning to matter",
 }
 LOG_MEL = "data.front_end.log_mel"
 CLOSED = ("data", "data.front_end", "data.front_end.trim", LOG_MEL, "augment")  # groups without other settings
@@ -206,7 +204,7 @@ def _check_names(settings: dict[str, Any], table: Mapping[str, Kind]) -> None:
     for name in settings:
         if name not in {pattern.partition(".")[0] for pattern in table}:
             raise ValueError(f"there is no setting {name}")
-    for name, why in REFUSED.items():
+    for name, why in cli.REFUSED.items():
         for _ in _find(settings, name.split(".")):
             raise ValueError(f"there is no setting {name}: {why}")
     known = {name for pattern in TRAIN for name in (pattern, pattern.rpartition(".")[0])}.union(OF_HYDRA)
@@ -224,6 +222,11 @@ def _check_together(given: dict[str, Any]) -> None:
             raise ValueError(
                 f"trainer.limit_{part}_batches=0 leaves nothing to {purpose}: give a number of batches, or a fraction above 0.0"
             )
+    names = [f"acc_{name}" for name in given.get("conditions") or ()]
+    several = {"test/mean", "test/worst"} if len(names) > 1 else set()
+    metric, known = given.get("optimized_metric", "val/loss"), {f"test/{name}" for name in names} | several
+    is_known = metric in ("val/loss", "val/acc", "test/acc") or metric in known
+    _require(is_known, "optimized_metric", f"be measured: val/loss, val/acc, test/acc, {', '.join(sorted(known))}", metric)
     _check_corpora(given)
     if given.get("model.name") and (channels := given.get("model.channels")) is not None:
         n_channels = N_CHANNELS[given["model.name"]]

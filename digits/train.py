@@ -36,8 +36,13 @@ if TYPE_CHECKING:  # torch and Lightning take seconds to import, and no mistake 
 log = logging.getLogger(__name__)
 
 NOT_RESULTS = {"train.log", ".lock"}  # what lies in a run's folder before anything has happened
-KILLED = {"TerminatedWorkerError", "UncompletedJobError", "WorkerCrashedError"}  # what joblib, submitit and Ray raise then
-QUIET = (  # hints from Lightning that are meant for larger data than ours, which lives in memory
+KILLED = {  # what launchers raise if a run's process was killed
+    ("joblib", "TerminatedWorkerError"),
+    ("submitit", "UncompletedJobError"),
+    ("ray", "WorkerCrashedError"),
+    ("ray", "OutOfMemoryError"),
+}
+QUIET = (  # hints from Lightning that do not apply here: batches come from memory-mapped files, without workers
     ".*does not have many workers.*",
     ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
     ".*Checkpoint directory .* exists and is not empty.*",
@@ -57,7 +62,7 @@ def main() -> None:
     try:
         cli.run(job, "digits train", saved_settings.complete)
     except Exception as error:
-        if type(error).__name__ not in KILLED:
+        if (type(error).__module__.partition(".")[0], type(error).__name__) not in KILLED:
             raise
         sys.exit(
             "digits train: a process of the sweep was killed, perhaps because memory ran out; the same command with resume=true "
@@ -76,8 +81,8 @@ def job(cfg: DictConfig) -> float | None:
             raise ValueError("ckpt_path resumes a single run; resume=true continues a sweep")
         if cfg.resume is True and (finished := _finished(cfg)):
             log.info("%s: already finished, kept", cfg.run_dir)
-            return _objective(cfg, finished)
-        return _objective(cfg, train(cfg))
+            return finished[cfg.optimized_metric]
+        return train(cfg)[cfg.optimized_metric]
     except BusyError:
         raise  # nothing in that folder is ours
     except BaseException as error:
@@ -88,13 +93,6 @@ def job(cfg: DictConfig) -> float | None:
         if type(error).__name__ == "MisconfigurationException":  # importing it from Lightning would take seconds
             raise ValueError(f"Lightning's Trainer: {error}") from error  # a mistake, and told as one
         raise
-
-
-def _objective(cfg: DictConfig, metrics: dict[str, Any]) -> float | None:
-    if cfg.optimized_metric not in metrics:
-        numbers = [name for name, value in metrics.items() if "/" in name and isinstance(value, int | float)]
-        raise ValueError(f"optimized_metric={cfg.optimized_metric} is not in metrics.json, which has {', '.join(numbers)}")
-    return metrics[cfg.optimized_metric]
 
 
 def _finished(cfg: DictConfig) -> dict[str, Any] | None:
@@ -164,15 +162,20 @@ def _run(plan: "Plan") -> dict[str, Any]:
     classifier: DigitClassifier = instantiate(cfg.classifier)
     trainer: lightning.Trainer = instantiate(cfg.trainer, **_parts_of_trainer(cfg))
     data.setup("fit")
-    resume.prepare(plan, n_threads)  # not before: a mistake found until here must not cost an earlier run
-    with _ends_in_a_file(plan.run_dir):
-        return _fit_and_measure(plan, trainer, classifier, data)
+    resume.prepare(plan, n_threads, data.corpus.digest)  # not before: a mistake found until here must not cost an earlier run
+    try:
+        with _ends_in_a_file(plan.run_dir):
+            return _fit_and_measure(plan, trainer, classifier, data)
+    finally:
+        if wandb := sys.modules.get("wandb"):
+            wandb.finish()  # otherwise the next run of a sweep would go on with this one's
 
 
 def _parts_of_trainer(cfg: DictConfig) -> dict[str, Any]:
     from hydra.utils import instantiate
 
-    callbacks, loggers = (list(instantiate(cfg.get(group) or {}).values()) for group in ("callbacks", "logger"))
+    made = (instantiate(cfg.get(group) or {}).values() for group in ("callbacks", "logger"))
+    callbacks, loggers = ([part for part in group if part is not None] for group in made)
     shows_bar = cfg.trainer.get("enable_progress_bar")
     return {
         "callbacks": callbacks,

@@ -25,6 +25,8 @@ def test_a_search_goes_on_up_to_its_number_of_trials(tiny: list[str], tmp_path: 
     search = ["train", *tiny, "hparams_search=optuna", f"hydra.sweep.dir={sweep}"]
     done = shell(*search, "hydra.sweeper.n_trials=2")
     assert done.returncode == 0, done.stderr
+    other = shell(*search, "hydra.sweeper.n_trials=3", "resume=true", "seed=3")
+    assert "holds a search with other settings" in other.stderr
     again = shell(*search, "hydra.sweeper.n_trials=3")
     assert "holds a search of 2 trials: resume=true goes on" in again.stderr
     assert again.returncode == 1
@@ -71,12 +73,13 @@ def _command(pid: int) -> str:
     return Path(f"/proc/{pid}/cmdline").read_text()
 
 
-def test_wandb_keeps_a_run_offline(tiny: list[str], tmp_path: Path) -> None:
-    done = shell("train", *tiny, "logger=wandb", f"hydra.run.dir={tmp_path}")
+def test_wandb_keeps_runs_apart_and_offline(tiny: list[str], tmp_path: Path) -> None:
+    done = shell("train", "-m", *tiny, "logger=wandb", "seed=0,1", f"hydra.sweep.dir={tmp_path}")
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "metrics.json").is_file()
-    (kept,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
-    assert b"test/acc" in kept.read_bytes()
+    assert len(runs.read_metrics(tmp_path)) == 2
+    kept = list(tmp_path.rglob("wandb/offline-run-*/run-*.wandb"))
+    assert len(kept) == 2
+    assert all(b"test/acc" in path.read_bytes() for path in kept)
 
 
 def test_mlflow_has_a_run_s_scores(tiny: list[str], tmp_path: Path) -> None:

@@ -191,13 +191,14 @@ def test_a_run_is_resumed_by_its_checkpoint_alone_and_evaluated_under_its_name(
     assert (evaluation / "confusion.png").is_file()
 
 
-def test_a_run_of_a_sweep_is_resumed_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sweep", ["+sweep=loso", "hparams_search=optuna"])
+def test_a_run_of_a_sweep_is_resumed_alone(tmp_path: Path, sweep: str) -> None:
     saved = tmp_path / ".hydra" / "overrides.yaml"
     saved.parent.mkdir()
-    OmegaConf.save(OmegaConf.create(["+sweep=loso", "experiment=live", "seed=1", "resume=true", "max_epochs=6"]), saved)
+    OmegaConf.save(OmegaConf.create([sweep, "experiment=live", "seed=1", "resume=true", "max_epochs=6"]), saved)
     given = ["max_epochs=9", f"ckpt_path={tmp_path / 'last.ckpt'}"]
     assert saved_settings.complete(given) == [
-        "+sweep=loso",
+        sweep,
         "experiment=live",
         "seed=1",
         *given,

@@ -1,7 +1,7 @@
 """A table of each corpus's recordings, so that a start need not read them all again: only new and changed files are read.
 
-It lies in the cache folder, in ``manifests``, as a CSV file for each corpus: name, digit, speaker, take, fold, size, modification
-time and git blob id of every recording. The names and blob ids are the corpus's identity.
+It lies in the cache folder, in ``manifests``, as a CSV file for each corpus: name, digit, speaker, take, fold, size, times of
+modification and git blob id of every recording. The names and blob ids are the corpus's identity.
 """
 
 import csv
@@ -15,8 +15,9 @@ from pathlib import Path
 from digits.corpora.corpus import Clip, cache_folder, git_blob
 from digits.files import write_whole
 
-COLUMNS = ("name", "digit", "speaker", "take", "fold", "size", "mtime_ns", "blob")
+COLUMNS = ("name", "digit", "speaker", "take", "fold", "size", "mtime_ns", "ctime_ns", "blob")
 FOLDER = "manifests"
+TEXT = {"encoding": "utf-8", "errors": "surrogateescape"}  # names of files need not be UTF-8
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ def clips(
         folder: of the corpus.
         paths: of the recordings, in that folder.
         label: takes a recording's name, its path relative to the folder; None leaves the file out.
-        accepts: takes name and path, and says whether the content is what it should be; asked once, until the file changes.
+        accepts: takes name and path, and says whether the content is what it should be. What it accepts it is asked about again
+            only after a change.
 
     Raises:
         ValueError: from ``label``.
@@ -52,10 +54,10 @@ def clips(
         if labelled is None:
             continue
         status = path.stat()
-        stamp = (str(status.st_size), str(status.st_mtime_ns))
+        stamp = tuple(map(str, (status.st_size, status.st_mtime_ns, status.st_ctime_ns)))  # the last one cannot be set
         before = known.get(name)
-        if before is not None and before[:2] == stamp:
-            blob = before[2]
+        if before is not None and before[:-1] == stamp:
+            blob = before[-1]
         elif accepts is None or accepts(name, path):
             blob, is_new = git_blob(path.read_bytes()), True
         else:
@@ -71,14 +73,14 @@ def _kind(accepts: object) -> str:
     return "" if accepts is None else f"-{getattr(accepts, '__name__', 'some')}"
 
 
-def _read(table: Path) -> dict[str, tuple[str, str, str]]:
-    """Name -> size, time and blob id; empty if there is no such table, or another version's."""
+def _read(table: Path) -> dict[str, tuple[str, ...]]:
+    """Name -> size, times and blob id; empty if there is no such table, or another version's."""
     try:
-        with table.open(newline="") as file:
+        with table.open(newline="", **TEXT) as file:
             rows = csv.reader(file)
             if tuple(next(rows, ())) != COLUMNS:
                 return {}
-            return {row[0]: (row[5], row[6], row[7]) for row in rows if len(row) == len(COLUMNS)}
+            return {row[0]: tuple(row[5:]) for row in rows if len(row) == len(COLUMNS)}
     except (OSError, ValueError, csv.Error):
         return {}
 
@@ -90,6 +92,6 @@ def _write(table: Path, rows: Iterable[tuple[object, ...]]) -> None:
     writer.writerows(rows)
     try:
         table.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(table, text.getvalue().encode())
+        write_whole(table, text.getvalue().encode(**TEXT))
     except OSError as error:  # costs time at the next start
         warnings.warn(f"{table}: not kept ({error.strerror})", stacklevel=3)

@@ -70,8 +70,8 @@ class DigitsDataModule(lightning.LightningDataModule):
     """Serves (log_mel, label) batches of one corpus: a training, a validation and, for each condition, a test loader.
 
     The log-mels are mapped into memory from files, so there are no worker processes to start, and a corpus may be larger than the
-    memory. Where several processes train together, each
-    takes its share of the training batches and all of the validation and test clips: the figures do not depend on their number.
+    memory. Where several processes train together, each takes its share of the training batches and all of the validation and test
+    clips: the figures do not depend on their number.
 
     Args:
         source: name of the corpus, see :mod:`digits.corpora.catalog`.

@@ -9,7 +9,8 @@ import io
 import logging
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,7 @@ def log_mels(renders: Sequence[Render]) -> list[LogMels]:
     Raises:
         ValueError: as :meth:`digits.training.render.Render.compute`.
     """
+    _allow_open_files()
     folder = cache_folder() / "log_mels"
     divided = [[] if render.reads_files else render.divided(CHUNK) for render in renders]
     paths = [[folder / f"{chunk.key}.npy" for chunk in chunks] for chunks in divided]
@@ -89,6 +91,15 @@ def log_mels(renders: Sequence[Render]) -> list[LogMels]:
         LogMels([found[path] for path in own] if own else [part.compute() for part in render.divided(CHUNK)])
         for own, render in zip(paths, renders, strict=True)
     ]
+
+
+def _allow_open_files() -> None:
+    """As many as the system grants: each mapped file counts as open."""
+    with contextlib.suppress(ImportError, ValueError, OSError):  # Windows has no such limit
+        import resource
+
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _computed(missing: dict[Path, Render]) -> dict[Path, Tensor]:
@@ -135,8 +146,13 @@ def _results(left: dict[Path, Render]) -> Iterator[tuple[Path, Tensor]]:
     n_processes = max(1, min(torch.get_num_threads(), len(left))) if cost >= MIN_PARALLEL else 1
     with parallel_config("loky", n_jobs=n_processes, inner_max_num_threads=1):  # with one process, joblib stays in this one
         arrays = Parallel(return_as="generator")(delayed(_compute)(path, chunk) for path, chunk in left.items())
-        for path, array in zip(left, arrays, strict=True):
-            yield path, _mapped(path, array)
+        try:
+            for path, array in zip(left, arrays, strict=True):
+                yield path, _mapped(path, array)
+        except BrokenProcessPool as error:
+            raise ValueError(
+                "a process that computes log-mels was killed, perhaps because memory ran out; the same command goes on from there"
+            ) from error
 
 
 def _compute(path: Path, chunk: Render) -> NDArray[Any] | None:
@@ -160,7 +176,7 @@ def _mapped(path: Path, array: NDArray[Any] | None) -> Tensor:
     return torch.from_numpy(numpy.load(path) if array is None else array) if tensor is None else tensor
 
 
-def _opened(paths: Iterator[Path] | dict[Path, Render]) -> dict[Path, Tensor]:
+def _opened(paths: Iterable[Path]) -> dict[Path, Tensor]:
     return {path: tensor for path in paths if (tensor := _open(path)) is not None}
 
 

@@ -42,7 +42,7 @@ def measure(plan: "Plan", trainer: lightning.Trainer, classifier: "DigitClassifi
         "parameters": sum(parameter.numel() for parameter in classifier.network.parameters()),
         "epochs": epochs,
         "complete": runs.is_complete(trainer),
-        **runs.identity(cfg),
+        **runs.identity(cfg, data.corpus.digest),
         **runs.environment(),
     }
 

@@ -40,7 +40,7 @@ class Plan:
 
     @property
     def threads(self) -> int | None:
-        """Those of the training that goes on, if they are known."""
+        """The number of threads of the training that is continued, if it is known."""
         started = self.run_dir / runs.STARTED
         return runs.read_json(started).get("threads") if self.continues and started.is_file() else None
 
@@ -147,12 +147,13 @@ def _must_be_same_recordings(run_dir: Path, wanted: dict[str, Any]) -> None:
     before = runs.read_json(started).get("recordings") if started.is_file() else None
     if before not in (None, wanted.get("recordings")):
         raise ValueError(
-            f"{run_dir}: the recordings have changed since this run was begun: put them back, or train anew with resume=false"
+            f"{run_dir}: the recordings have changed since this run was begun: put them back, or train anew (in another folder, "
+            "or with resume=false)"
         )
 
 
 @rank_zero_only
-def prepare(begun: Plan, threads: int) -> None:
+def prepare(begun: Plan, threads: int, recordings: str) -> None:
     """Make the run's folder and clear it of an earlier run's results; with several processes, only the first does so."""
     begun.run_dir.mkdir(parents=True, exist_ok=True)
     patterns = RESULTS if begun.continues else RESULTS + STATE
@@ -163,7 +164,7 @@ def prepare(begun: Plan, threads: int) -> None:
     for path in old:
         path.unlink()
     saved_settings.write(begun.cfg, begun.run_dir)
-    runs.write_json(begun.run_dir / runs.STARTED, runs.identity(begun.cfg) | {"threads": threads})
+    runs.write_json(begun.run_dir / runs.STARTED, runs.identity(begun.cfg, recordings) | {"threads": threads})
 
 
 def _must_match(cfg: DictConfig, checkpoint: dict[str, Any], ckpt_path: str) -> None:

@@ -12,7 +12,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from digits.corpora import catalog
 from digits.corpora.corpus import N_DIGITS, NO_DIGIT
 from digits.files import write_whole
 from digits.recognition.model_files import PRETRAINED
@@ -68,11 +67,20 @@ def config_digest(cfg: "DictConfig", without_seed: bool = False) -> str:
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def identity(cfg: "DictConfig") -> dict[str, Any]:
-    """What two runs must share for one to stand for the other: settings, code and, where these may change, recordings."""
+def identity(cfg: "DictConfig", recordings: str | None = None) -> dict[str, Any]:
+    """What two runs must share for one to stand for the other: settings, code and, where these may change, recordings.
+
+    Args:
+        cfg: of the run.
+        recordings: digest of its corpus, if that has been read.
+    """
+    from digits.corpora import catalog  # here, because recognising needs none
+
+    found = {"config": config_digest(cfg), "git_commit": git_commit()}
     source = catalog.get(cfg.data.source)
-    recordings = {"recordings": source.load(cfg.data.root and str(cfg.data.root)).digest} if source.may_change else {}
-    return {"config": config_digest(cfg), "git_commit": git_commit(), **recordings}
+    if source.may_change:
+        found["recordings"] = recordings or source.load(cfg.data.root and str(cfg.data.root)).digest
+    return found
 
 
 def is_complete(trainer: "Trainer") -> bool:

@@ -60,7 +60,7 @@ def complete(arguments: list[str]) -> list[str]:
     if given.get("fit", True) is not True or not path.is_file():
         return arguments
     earlier = [setting for setting in _read(path) if _key(setting) not in {*given, "ckpt_path", "resume"}]
-    mode = ["hydra.mode=RUN"] if any(_key(setting) == "sweep" for setting in earlier) else []
+    mode = ["hydra.mode=RUN"] if any(_key(setting) in ("sweep", "hparams_search") for setting in earlier) else []
     return [*earlier, *arguments, f"hydra.run.dir={cli.quoted(str(run_dir))}", *mode]
 
 

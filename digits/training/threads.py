@@ -6,7 +6,7 @@ import os
 import psutil
 import torch
 
-SAMPLE_S = 0.2  # this process sleeps meanwhile, so that what is busy is others'
+SAMPLE_S = 0.5  # this process sleeps meanwhile, so that what is busy is others'
 AT_START = torch.get_num_threads()
 
 log = logging.getLogger(__name__)
@@ -20,11 +20,15 @@ def use_free_cores(before: int | None = None) -> int:
     """
     if "OMP_NUM_THREADS" in os.environ:
         return torch.get_num_threads()
-    free = AT_START if AT_START == 1 else round(AT_START * (1 - psutil.cpu_percent(SAMPLE_S) / 100))
-    n_threads = before or max(1, free)
+    n_threads = before or max(1, min(AT_START, round(_free())))
     if n_threads < AT_START and not before:
-        log.info(
-            "  %d of %d cores are busy: %d threads; OMP_NUM_THREADS=%d uses all", AT_START - free, AT_START, n_threads, AT_START
-        )
+        log.info("  cores are busy: using %d of %d; OMP_NUM_THREADS=%d uses all", n_threads, AT_START, AT_START)
     torch.set_num_threads(n_threads)
     return n_threads
+
+
+def _free() -> float:
+    """Cores that this process may use and others do not."""
+    busy = psutil.cpu_percent(SAMPLE_S, percpu=True)
+    own = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(len(busy))
+    return sum(1 - busy[core] / 100 for core in own)

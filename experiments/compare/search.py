@@ -21,7 +21,7 @@ def read(folder: Path) -> tuple[Any, str]:
     """Optuna's study of a search, and the name of what it optimises.
 
     Raises:
-        ValueError: the extra [optuna] is not installed, or no trial has finished.
+        ValueError: the extra [optuna] is not installed, no trial has finished, or there are no runs.
     """
     try:
         import optuna
@@ -32,7 +32,9 @@ def read(folder: Path) -> tuple[Any, str]:
     study = optuna.load_study(study_name=summary.study_name, storage=storage)
     if not finished(study):
         raise ValueError(f"{folder}: no trial has finished")
-    config = next(folder.glob("*/.hydra/config.yaml"))
+    config = next(folder.rglob(".hydra/config.yaml"), None)
+    if config is None:
+        raise ValueError(f"{folder}: its runs are gone")
     return study, str(OmegaConf.load(config).optimized_metric)
 
 

@@ -15,8 +15,6 @@ def generate(folder: Path) -> str:
     code = f"""
 import pathlib
 from digits.corpora import espeak
-from digits.corpora.folder import read_folder
-from digits.corpora.folder import read_folder
 espeak.generate(espeak.Recipe(espeak.RECIPES["espeak"].voices, takes=2), pathlib.Path({str(folder)!r}))
 """
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -76,8 +76,8 @@ def test_the_table_can_be_read_by_people(root: Path) -> None:
     read_folder(root, "x")
     (table,) = (cache_folder() / manifest.FOLDER).iterdir()
     header, first, *_ = table.read_text().splitlines()
-    assert header == "name,digit,speaker,take,fold,size,mtime_ns,blob"
-    name, digit, _, _, fold, size, mtime_ns, blob = first.split(",")
+    assert header == "name,digit,speaker,take,fold,size,mtime_ns,ctime_ns,blob"
+    name, digit, _, _, fold, size, mtime_ns, _, blob = first.split(",")
     path = root / name
     assert (digit, fold, int(size), int(mtime_ns)) == (name[0], "0", path.stat().st_size, path.stat().st_mtime_ns)
     assert blob == git_blob(path.read_bytes())

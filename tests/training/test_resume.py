@@ -209,7 +209,7 @@ def test_the_result_of_an_earlier_run_goes_and_its_state_stays_for_a_resumed_one
 ) -> None:
     shutil.copytree(tiny_checkpoint.parent, tmp_path / "run")
     (tmp_path / "run" / "best.onnx").touch()
-    resume.prepare(resume.plan(tiny_run(tiny_corpus, tmp_path, f"ckpt_path={tmp_path / 'run' / 'last.ckpt'}", *TRAINED)), 1)
+    resume.prepare(resume.plan(tiny_run(tiny_corpus, tmp_path, f"ckpt_path={tmp_path / 'run' / 'last.ckpt'}", *TRAINED)), 1, "abc")
     left = {path.name for path in (tmp_path / "run").iterdir()}
     assert {"best.ckpt", "last.ckpt", "started.json"} <= left
     assert not {"metrics.json", "predictions.csv", "best.onnx"} & left

@@ -1,3 +1,5 @@
+import os
+
 import psutil
 import pytest
 import torch
@@ -11,6 +13,7 @@ def four_cores(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     told: list[int] = []
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(threads, "AT_START", 4)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3}, raising=False)
     monkeypatch.setattr(torch, "set_num_threads", told.append)
     return told
 
@@ -19,7 +22,7 @@ def four_cores(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_busy_cores_are_left_to_others(
     four_cores: list[int], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, busy: float, expected: int
 ) -> None:
-    monkeypatch.setattr(psutil, "cpu_percent", lambda interval: busy)
+    monkeypatch.setattr(psutil, "cpu_percent", lambda interval, percpu: 4 * [busy])
     with caplog.at_level("INFO"):
         assert threads.use_free_cores() == expected
     assert four_cores == [expected]
@@ -27,7 +30,7 @@ def test_busy_cores_are_left_to_others(
 
 
 def test_a_resumed_run_keeps_its_threads(four_cores: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(psutil, "cpu_percent", lambda interval: 100.0)
+    monkeypatch.setattr(psutil, "cpu_percent", lambda interval, percpu: 4 * [100.0])
     assert threads.use_free_cores(before=3) == 3
     assert four_cores == [3]
 

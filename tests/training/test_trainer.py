@@ -113,7 +113,7 @@ def test_debug_settings_go_through(tiny_corpus: Path, tmp_path: Path, name: str)
 
 def test_the_flags_of_a_trainer_need_no_plus(tiny_corpus: Path, tmp_path: Path) -> None:
     flags = ["trainer.precision=bf16-mixed", "trainer.accumulate_grad_batches=2", "trainer.gradient_clip_val=1.0"]
-    flags += ["trainer.deterministic=true", "trainer.check_val_every_n_epoch=1", "trainer.enable_progress_bar=false"]
+    flags += ["trainer.deterministic=true", "trainer.enable_progress_bar=false"]
     metrics = train(tiny_run(tiny_corpus, tmp_path / "run", *flags, "max_epochs=2", "data.batch_size=10"))
     checkpoint = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)
     n_batches = metrics["train_clips"] // 10
@@ -139,8 +139,8 @@ def test_a_network_can_be_compiled(tiny_corpus: Path, tmp_path: Path, monkeypatc
     ("wrong", "why"),
     [
         ("+trainer.barebones=true", "there is no setting trainer.barebones: it trains without checkpoints"),
-        ("+data.num_workers=4", "there is no setting data.num_workers: batches are slices of tensors in memory"),
-        ("+data.pin_memory=true", "there is no setting data.pin_memory: batches are slices"),
+        ("+data.num_workers=4", "there is no setting data.num_workers: log-mels are mapped into memory"),
+        ("+data.pin_memory=true", "there is no setting data.pin_memory: batches are too small"),
         ("+trainer.logger=false", "there is no setting trainer.logger: loggers are a group of their own: logger=csv"),
         ("+trainer.callbacks=[]", r"there is no setting trainer.callbacks: .*\+callbacks=early_stopping"),
     ],
