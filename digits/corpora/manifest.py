@@ -17,7 +17,7 @@ from digits.files import write_whole
 
 COLUMNS = ("name", "digit", "speaker", "take", "fold", "size", "mtime_ns", "ctime_ns", "blob")
 FOLDER = "manifests"
-TEXT = {"encoding": "utf-8", "errors": "surrogateescape"}  # names of files need not be UTF-8
+ENCODING, ERRORS = "utf-8", "surrogateescape"  # names of files need not be UTF-8
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def _kind(accepts: object) -> str:
 def _read(table: Path) -> dict[str, tuple[str, ...]]:
     """Name -> size, times and blob id; empty if there is no such table, or another version's."""
     try:
-        with table.open(newline="", **TEXT) as file:
+        with table.open(newline="", encoding=ENCODING, errors=ERRORS) as file:
             rows = csv.reader(file)
             if tuple(next(rows, ())) != COLUMNS:
                 return {}
@@ -92,6 +92,6 @@ def _write(table: Path, rows: Iterable[tuple[object, ...]]) -> None:
     writer.writerows(rows)
     try:
         table.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(table, text.getvalue().encode(**TEXT))
+        write_whole(table, text.getvalue().encode(ENCODING, ERRORS))
     except OSError as error:  # costs time at the next start
         warnings.warn(f"{table}: not kept ({error.strerror})", stacklevel=3)
