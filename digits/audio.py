@@ -135,7 +135,8 @@ def find_files(folder: Path, suffixes: Collection[str] = FILE_SUFFIXES) -> list[
         folder: where to look.
         suffixes: of the files, in lower case.
     """
-    found: list[Path] = []
+    found: list[str] = []  # not paths, which take ten times as long to make and sort
+    endings = tuple(suffixes)
     seen: set[tuple[int, int]] = set()
     waiting = [folder]
     for top in waiting:  # it grows by the links on the way, so that a real folder comes before the links to it
@@ -145,10 +146,11 @@ def find_files(folder: Path, suffixes: Collection[str] = FILE_SUFFIXES) -> list[
                 folders.clear()
                 continue
             seen.add((status.st_dev, status.st_ino))
-            paths = [Path(current, name) for name in files if not name.startswith(".")]
-            found += [path for path in paths if path.suffix.lower() in suffixes and stat.S_IFMT(mode(path)) in (0, stat.S_IFREG)]
+            names = [name for name in files if name.lower().endswith(endings) and not name.startswith(".")]
+            paths = [f"{current}{os.sep}{name}" for name in names]
+            found += [path for path in paths if stat.S_IFMT(mode(path)) in (0, stat.S_IFREG)]
             waiting += sorted(path for name in folders if (path := Path(current, name)).is_symlink())
-    return sorted(found)
+    return [Path(path) for path in sorted(found, key=lambda path: path.replace(os.sep, "\0"))]  # folder by folder
 
 
 def _no_permission(error: OSError) -> NoReturn:

@@ -8,7 +8,7 @@ from pathlib import Path
 def mode(path: str | Path) -> int:
     """What :mod:`stat` tells a file, a folder and a device by; 0 for what cannot be looked at, such as a name that is too long."""
     with contextlib.suppress(OSError):
-        return Path(path).stat().st_mode
+        return os.stat(path).st_mode  # noqa: PTH116  # for a hundred thousand files, making paths of them takes longer
     return 0
 
 

@@ -1,14 +1,15 @@
 """Folders of recordings named ``{digit}_{speaker}_{n}.wav|flac|ogg|mp3``, your own among them."""
 
+import os
 import re
 import warnings
-from collections.abc import Collection
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from digits import audio
 from digits.corpora import manifest
-from digits.corpora.corpus import NO_DIGIT, NONE, TAKES_PER_FOLD, Corpus
+from digits.corpora.corpus import NO_DIGIT, NONE, TAKES_PER_FOLD, Clip, Corpus
 from digits.corpora.manifest import Label
 
 FILE_NAME = re.compile(rf"(?P<digit>[0-9]|{NONE})_(?P<speaker>.+)_(?P<take>[0-9]+)", re.ASCII)
@@ -41,8 +42,11 @@ def read_folder(root: str | Path, name: str, others: bool = False) -> Corpus:
     root = Path(root).expanduser()
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder")
-    clips = manifest.clips(root, audio.find_files(root), partial(_label, root, others))
-    left_out = _left_out(root, {clip.path.with_suffix("") for clip in clips})
+    found = audio.find_files(root, audio.FILE_SUFFIXES + audio.UNREADABLE_SUFFIXES)
+    unreadable = [path for path in found if path.name.lower().endswith(audio.UNREADABLE_SUFFIXES)]
+    readable = sorted({*found} - {*unreadable}) if unreadable else found
+    clips = manifest.clips(root, readable, partial(_label, root, others))
+    left_out = _left_out(unreadable, clips)
     if not clips:
         suffixes = ", ".join(audio.FILE_SUFFIXES)
         raise ValueError(
@@ -53,16 +57,17 @@ def read_folder(root: str | Path, name: str, others: bool = False) -> Corpus:
     return Corpus(name, clips)
 
 
-def _left_out(root: Path, read: Collection[Path]) -> str:
+def _left_out(unreadable: Sequence[Path], clips: Sequence[Clip]) -> str:
     """A sentence on recordings in formats that cannot be read and without a converted copy beside them; empty if there are none."""
-    paths = [path for path in audio.find_files(root, audio.UNREADABLE_SUFFIXES) if path.with_suffix("") not in read]
+    read = {clip.path.with_suffix("") for clip in clips} if unreadable else set()
+    paths = [path for path in unreadable if path.with_suffix("") not in read]
     if not paths:
         return ""
     more = f" and {len(paths) - 1} more" if paths[1:] else ""
     return f"left out {paths[0].name}{more}, whose format cannot be read; {audio.how_to_convert(paths[0])}"
 
 
-def parse_name(path: Path, others: bool = False) -> tuple[int, str, int]:
+def parse_name(path: Path | str, others: bool = False) -> tuple[int, str, int]:
     """Digit, speaker and take in the name of a recording, ``{digit}_{speaker}_{n}``.
 
     Args:
@@ -72,12 +77,13 @@ def parse_name(path: Path, others: bool = False) -> tuple[int, str, int]:
     Raises:
         ValueError: it has another name.
     """
-    match = FILE_NAME.fullmatch(path.stem)
+    name = str(path).replace(os.sep, "/").rpartition("/")[2]
+    match = FILE_NAME.fullmatch(name.rpartition(".")[0] or name)
     if match is None or (match["digit"] == NONE and not others):
         raise ValueError(f"{path}: a recording must be named {{digit}}_{{speaker}}_{{n}}, like 7_george_0.wav")
     return NO_DIGIT if match["digit"] == NONE else int(match["digit"]), match["speaker"], int(match["take"])
 
 
 def _label(root: Path, others: bool, name: str) -> Label:
-    digit, speaker, take = parse_name(root / name, others)
+    digit, speaker, take = parse_name(f"{root}/{name}", others)
     return Label(digit, speaker, take, fold=take // TAKES_PER_FOLD)

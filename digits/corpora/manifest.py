@@ -7,6 +7,7 @@ modification and git blob id of every recording. The names and blob ids are the 
 import csv
 import hashlib
 import io
+import os
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -49,7 +50,8 @@ def clips(
     table = cache_folder() / FOLDER / f"{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]}{_kind(accepts)}.csv"
     known = _read(table)
     found, rows, is_new = [], [], False
-    for name, path in sorted((path.relative_to(folder).as_posix(), path) for path in paths):
+    start = len(str(folder)) + 1  # relative_to() would take longer than all the rest
+    for name, path in sorted((str(path)[start:].replace(os.sep, "/"), path) for path in paths):
         labelled = label(name)
         if labelled is None:
             continue

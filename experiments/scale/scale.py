@@ -7,6 +7,7 @@ again. The log-mels are computed by as many processes as torch has threads.
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,12 +23,16 @@ POLL_S = 0.02
 
 
 def make_corpus(folder: Path, n_clips: int) -> None:
-    """Links named like recordings of ever more speakers."""
+    """Copies of FSDD's recordings, and links to them that are named like those of ever more speakers."""
     clips = fsdd.load().clips
     folder.mkdir()
     for n in range(n_clips):
         clip = clips[n % len(clips)]
-        (folder / f"{clip.digit}_{clip.speaker}{n // len(clips)}_{clip.take}.wav").symlink_to(clip.path)
+        path = folder / f"{clip.digit}_{clip.speaker}{n // len(clips)}_{clip.take}.wav"
+        if n < len(clips):
+            shutil.copyfile(clip.path, path)
+        else:
+            path.hardlink_to(folder / f"{clip.digit}_{clip.speaker}0_{clip.take}.wav")
 
 
 def measure(folder: Path) -> dict[str, float]:
@@ -96,6 +101,7 @@ def main() -> int:
             ]
         )
         print(rows[-1], flush=True)
+    options.out.mkdir(parents=True, exist_ok=True)
     header = [
         "clips",
         "ready, nothing cached, s",
