@@ -33,7 +33,7 @@ REFUSED = {  # what users of Lightning and Hydra look for, and why it is not the
     "trainer.logger": "loggers are a group of their own: logger=csv, logger=[tensorboard,csv], logger=none",
     "trainer.callbacks": "callbacks are a group of their own: +callbacks=early_stopping adds one, ~callbacks.dashboard removes one",
     "trainer.barebones": "it trains without checkpoints and results; make bench measures the speed of a training",
-    "data.num_workers": "log-mels are mapped into memory, and a batch takes less than a millisecond; workers would only slow it down",
+    "data.num_workers": "log-mels are mapped into memory, where a batch takes less than a millisecond; workers would slow it down",
     "data.pin_memory": "batches are too small for it to matter",
 }
 PLUGINS = {"sweeper/optuna": "optuna", "launcher/joblib": "joblib", "launcher/submitit": "submitit", "launcher/ray": "ray"}
