@@ -35,6 +35,8 @@ test-slow: setup ## the tests that take minutes
 
 test-extras: setup ## the tests of sweepers, launchers and loggers, with their packages
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[optuna,joblib,submitit,ray,wandb,mlflow]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps litdata # torchvision would have to fit torch's build
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt boto3 obstore tifffile # what else it needs
 	$(BIN)/python -m pytest -m extras
 
 lint: setup ## ruff and mypy

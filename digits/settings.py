@@ -90,6 +90,7 @@ TRAIN = {
     "conditions": GROUP,
     "data.source": TEXT,
     "data.root": optional(FOLDER),
+    "data.shards": TEXT,
     "data.split": one_of(*SPLITS),
     "data.fold": whole(0, N_FOLDS - 1),
     "data.test_speakers": NAMES,

@@ -162,7 +162,7 @@ def _run(plan: "Plan") -> dict[str, Any]:
     classifier: DigitClassifier = instantiate(cfg.classifier)
     trainer: lightning.Trainer = instantiate(cfg.trainer, **_parts_of_trainer(cfg))
     data.setup("fit")
-    resume.prepare(plan, n_threads, data.corpus.digest)  # not before: a mistake found until here must not cost an earlier run
+    resume.prepare(plan, n_threads, data.recordings)  # not before: a mistake found until here must not cost an earlier run
     try:
         with _ends_in_a_file(plan.run_dir):
             return _fit_and_measure(plan, trainer, classifier, data)

@@ -128,18 +128,25 @@ class DigitsDataModule(lightning.LightningDataModule):
         details = {"take_fold": [str(self.hparams["fold"])], "speaker": self.hparams["test_speakers"]}
         return "-".join([self.hparams["split"], *details.get(self.hparams["split"], [])])
 
+    @property
+    def recordings(self) -> str:
+        """A short hash of the recordings: of all that may be trained on, validated on and tested on."""
+        return self.corpus.digest
+
+    @property
+    def n_train_clips(self) -> int:
+        """Clips in the training part, each counted once."""
+        return len(self.parts.train)
+
     def setup(self, stage: str) -> None:
         if hasattr(self, "corpus"):
             return
-        hparams = self.hparams
-        root = None if hparams["root"] is None else str(hparams["root"])  # a folder named 2024 comes as a number
-        self.corpus: Corpus = catalog.get(hparams["source"]).load(root)
+        self.read()
         clips = self.corpus.clips
-        self.parts: Parts = corpus.divide(clips, hparams["split"], hparams["fold"], hparams["test_speakers"])
         labels = torch.tensor([clip.digit for clip in clips])
         self.test_clips = [clips[i] for i in self.parts.test]
         self.test_labels = labels[self.parts.test]
-        tests, validations, trainings = self._test_renders(), self._validation_renders(), self._train_copies()
+        tests, validations, trainings = self._test_renders(), self._validation_renders(), self.train_copies()
         renders = [Render(clips, self.front_end), *tests.values(), *validations, *(copy.render for copy in trainings)]
         clean, *others = log_mels(renders)  # all at once, so that what is not in the cache is computed side by side
         tested = clean.select(self.parts.test)
@@ -151,6 +158,13 @@ class DigitsDataModule(lightning.LightningDataModule):
             chosen = [found.select(copy.used) for found, copy in zip(others, trainings, strict=True)]
             self.train_set = Labelled(concatenate(chosen), torch.cat([copy.labels for copy in trainings]))
 
+    def read(self) -> None:
+        """Find the recordings and divide them, without computing anything."""
+        hparams = self.hparams
+        root = None if hparams["root"] is None else str(hparams["root"])  # a folder named 2024 comes as a number
+        self.corpus: Corpus = catalog.get(hparams["source"]).load(root)
+        self.parts: Parts = corpus.divide(self.corpus.clips, hparams["split"], hparams["fold"], hparams["test_speakers"])
+
     def _test_renders(self) -> dict[str, Render]:
         """What each test condition but the clean one needs."""
         voices = [self.corpus.clips[i] for i in self.parts.train] or self.corpus.clips
@@ -158,27 +172,28 @@ class DigitsDataModule(lightning.LightningDataModule):
         return {name: Render(self.test_clips, self.front_end, chosen, 0, voices) for name, chosen in conditions if chosen}
 
     def _validation_renders(self) -> list[Render]:
-        found = [self._clips_of(source) for source in self.hparams["val_sources"] if self.parts.val]
+        found = [self.clips_of(source) for source in self.hparams["val_sources"] if self.parts.val]
         return [Render([clip for clip in clips if clip.fold == corpus.VAL_FOLD], self.front_end) for clips in found]
 
-    def _train_copies(self) -> "list[Copy]":
+    def train_copies(self) -> list[Copy]:
+        """The training set, before anything is computed."""
         parts = [part for part in self.train_sets.values() if part.copies and self.parts.train]
         return [copy for part in parts for copy in self._copies(part)]
 
     def _copies(self, part: TrainSet) -> "Iterator[Copy]":
         # All clips with these labels go into the cache, whatever the split; only the training part of them is used.
-        of_source = self.corpus.clips if part.source is None else self._clips_of(part.source)
+        of_source = self.corpus.clips if part.source is None else self.clips_of(part.source)
         trained_on = self._trained_on(part.source, of_source)
         chosen = [i for i, clip in enumerate(of_source) if clip.digit in part.only]
         clips, used = [of_source[i] for i in chosen], [n for n, i in enumerate(chosen) if i in trained_on]
         if not used:
             raise ValueError(f"data.train_sets: no clips of {part.source or self.corpus.name} with the labels {list(part.only)}")
         labels = torch.tensor([NO_DIGIT if part.non_digit else clip.digit for clip in clips])[used]
-        voices = self._clips_of("espeak") if effects.need_voices(part.all_effects) else []
+        voices = self.clips_of("espeak") if effects.need_voices(part.all_effects) else []
         for seed in range(part.copies):
             yield Copy(Render(clips, self.front_end, part.all_effects, seed, voices, part.effects_rate_hz), used, labels)
 
-    def _clips_of(self, source: str) -> list[Clip]:
+    def clips_of(self, source: str) -> list[Clip]:
         """Of another corpus, which is read from disk once."""
         if source not in self._loaded:
             self._loaded[source] = catalog.get(source).load(None).clips

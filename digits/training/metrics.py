@@ -31,7 +31,7 @@ def measure(plan: "Plan", trainer: lightning.Trainer, classifier: "DigitClassifi
         "seed": cfg.seed,
         **{name: scores.get(name) for name in ("val/loss", "val/acc")},
         **_counts(classifier, data),
-        "train_clips": len(data.parts.train) if cfg.fit else None,
+        "train_clips": data.n_train_clips if cfg.fit else None,
         "n_outputs": cfg.model.get("n_outputs", N_DIGITS),
         **{name: value for name, value in scores.items() if name.startswith("test/acc_")},
         **_battery(scores),
@@ -42,7 +42,7 @@ def measure(plan: "Plan", trainer: lightning.Trainer, classifier: "DigitClassifi
         "parameters": sum(parameter.numel() for parameter in classifier.network.parameters()),
         "epochs": epochs,
         "complete": runs.is_complete(trainer),
-        **runs.identity(cfg, data.corpus.digest),
+        **runs.identity(cfg, data.recordings),
         **runs.environment(),
     }
 

@@ -50,9 +50,16 @@ class Render:
 
     def divided(self, size: int) -> "list[Render]":
         """Parts of ``size`` clips, all with the same voices."""
-        voices = tuple(self.voices[:: max(1, len(self.voices) // N_VOICES)]) if effects.need_voices(self.effects) else ()
+        voices = self._used_voices()
         parts = [self.clips[start : start + size] for start in range(0, len(self.clips), size)]
         return [replace(self, clips=part, voices=voices) for part in parts]
+
+    def part(self, positions: Sequence[int]) -> "Render":
+        """Of the clips at these positions, with the same voices as any other part."""
+        return replace(self, clips=[self.clips[n] for n in positions], voices=self._used_voices())
+
+    def _used_voices(self) -> tuple[Clip, ...]:
+        return tuple(thinned(self.voices)) if effects.need_voices(self.effects) else ()
 
     @property
     def key(self) -> str:
@@ -81,6 +88,11 @@ class Render:
         others = [voice for name, voice in voices.items() if name != clip.name]
         sound = torch.from_numpy(audio.resample(waveform, own_rate, rate))
         return effects.apply(sound, rate, self.effects, f"{clip.name} {self.seed}", others).numpy(), rate
+
+
+def thinned(clips: Sequence[Any]) -> Sequence[Any]:
+    """Some :data:`N_VOICES` of them, evenly spread."""
+    return clips[:: max(1, len(clips) // N_VOICES)]
 
 
 @lru_cache(maxsize=2)

@@ -171,7 +171,7 @@ def _must_match(cfg: DictConfig, checkpoint: dict[str, Any], ckpt_path: str) -> 
     resolved: Any = OmegaConf.to_container(cfg, resolve=True)
     for group, part in (("data", "datamodule_hyper_parameters"), ("classifier", "hyper_parameters")):
         for name, value in resolved[group].items():
-            if name.startswith("_") or name == "root":
+            if name.startswith("_") or name in ("root", "shards"):
                 continue
             before = checkpoint[part].get(name, value)  # a checkpoint from before a setting existed fits
             if before != value:

@@ -78,7 +78,11 @@ def identity(cfg: "DictConfig", recordings: str | None = None) -> dict[str, Any]
 
     found = {"config": config_digest(cfg), "git_commit": git_commit()}
     source = catalog.get(cfg.data.source)
-    if source.may_change:
+    if address := cfg.data.get("shards"):
+        from digits.training import shards
+
+        found["recordings"] = recordings or shards.recordings(address)
+    elif source.may_change:
         found["recordings"] = recordings or source.load(cfg.data.root and str(cfg.data.root)).digest
     return found
 

@@ -1,0 +1,205 @@
+"""Training sets larger than a machine's disk: their log-mels lie in shards, in a folder or an S3-style store, and are streamed.
+
+:mod:`digits.training.write_shards` writes them, and beside them the recordings of the validation and test parts, so that any
+machine can train with ``digits train data=shards data.shards=ADDRESS``. litdata (extra ``[shards]``) reads them.
+"""
+
+import json
+import logging
+import os
+from collections.abc import Iterator, MutableMapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from digits.corpora.corpus import Clip, Corpus, cache_folder, divide, git_blob
+from digits.files import write_whole
+from digits.training.batches import SEED_STEP, Labelled
+from digits.training.datamodule import Copy, DigitsDataModule
+
+ABOUT, RECORDINGS, TRAIN = "about", "recordings", "train"  # what lies at an address
+OWN = ""  # stands for the corpus itself among the sources of recordings
+FREE = ("root", "shards", "seed", "batch_size", "test_conditions")  # settings that may differ from those of the shards
+
+os.environ.setdefault("LITDATA_DISABLE_VERSION_CHECK", "1")  # litdata would ask PyPI, and training asks nobody
+
+
+def litdata() -> Any:
+    """The package.
+
+    Raises:
+        ValueError: it is not installed.
+    """
+    try:
+        import litdata
+
+        logging.getLogger("litdata").setLevel(logging.WARNING)
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"{error.name} is not installed: pip install '.[shards]' in a clone of this repository; experiments/scale says what to "
+            "install first beside a CPU build of torch"
+        ) from error
+    return litdata
+
+
+def absolute(address: str) -> str:
+    """An address without a slash at its end; a folder's whole path."""
+    return address.rstrip("/") if "://" in address else str(Path(address).expanduser().resolve())
+
+
+def recordings(address: str) -> str:
+    """The hash of the recordings that the shards at an address were made of."""
+    return about(absolute(address))[0]["recordings"]
+
+
+def fixed(hparams: MutableMapping[str, Any]) -> dict[str, Any]:
+    """The settings of a data module that its shards depend on, as JSON has them."""
+    return json.loads(json.dumps({name: value for name, value in hparams.items() if name not in FREE}, default=list))
+
+
+def about(address: str) -> tuple[dict[str, Any], Tensor]:
+    """What is known of the shards, and the labels of the training set.
+
+    Raises:
+        ValueError: there are no shards at this address.
+    """
+    text, labels = open_items(f"{address}/{ABOUT}")[0]
+    return json.loads(text), labels.long()
+
+
+def open_items(address: str, **settings: Any) -> Any:
+    """A ``litdata.StreamingDataset``, which decodes items one by one: its default decodes 32 to use one.
+
+    Raises:
+        ValueError: there is none at this address.
+    """
+    try:
+        found = litdata().StreamingDataset(address, cache_dir=str(cache_folder() / "shards"), batch_decode=0, **settings)
+        len(found)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ValueError(f"{address}: no shards can be read there: {error}") from error
+    return found
+
+
+def _restored(address: str, digest: str, n_recordings: int) -> dict[str, list[Clip]]:
+    """Source -> its recordings, written into the cache folder unless they are there.
+
+    Raises:
+        ValueError: a recording is damaged.
+    """
+    items, folder = open_items(f"{address}/{RECORDINGS}"), cache_folder() / "shards" / digest
+    found: dict[str, list[Clip]] = {OWN: []}
+    for n in range(n_recordings):
+        text, content = items[n]
+        source, row = json.loads(text)
+        path = folder / (source or "own") / row["name"]
+        if git_blob(content) != row["blob"] or not path.resolve().is_relative_to(folder.resolve()):
+            raise ValueError(f"{address}: the recording {row['name']} is damaged: write the shards again")
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, content)
+        found.setdefault(source, []).append(Clip(path=path, **row))
+    return found
+
+
+class Streamed:
+    """Shuffled batches of the training set, whose order depends on seed and epoch alone.
+
+    Of several processes, each takes its share of the clips; all take equally many. An incomplete last batch is dropped.
+
+    Args:
+        address: of the training set.
+        batch_size: clips in a batch.
+        seed: of the order.
+        reshuffle: false repeats the first epoch's batches, for ``overfit_batches``.
+    """
+
+    def __init__(self, address: str, batch_size: int, seed: int, reshuffle: bool = True) -> None:
+        self.stream = open_items(address, shuffle=True, item_shuffle_window="full", seed=seed * SEED_STEP)
+        self.batch_size, self.reshuffle, self.epoch = min(batch_size, len(self.stream)), reshuffle, 0
+        self.sampler = self  # Lightning calls set_epoch on an attribute of this name
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch if self.reshuffle else 0
+
+    def __len__(self) -> int:
+        return len(self.stream) // self.batch_size
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        self.stream.set_epoch(self.epoch + 1)  # litdata counts from one
+        batch = []
+        for item in self.stream:
+            batch.append(item)
+            if len(batch) == self.batch_size:
+                log_mels, labels = zip(*batch, strict=True)
+                yield torch.stack(log_mels), torch.tensor(labels)
+                batch = []
+
+
+class TrainItems(Labelled):
+    """The training set by position.
+
+    Args:
+        address: of the training set.
+        labels: of all of it, shape (items,).
+    """
+
+    def __init__(self, address: str, labels: Tensor) -> None:
+        self.stream, self.labels = open_items(address), labels
+
+    def __getitems__(self, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
+        return torch.stack([self.stream[n][0] for n in positions]), self.labels[list(positions)]
+
+
+class ShardsDataModule(DigitsDataModule):
+    """Serves what :mod:`digits.training.write_shards` wrote: training batches from shards, the rest from the recordings there.
+
+    Args:
+        shards: a folder, or an address like ``s3://bucket/folder``.
+        others: as :class:`digits.training.datamodule.DigitsDataModule`; the same as when the shards were written, but for seed,
+            batch size and test conditions.
+
+    Raises:
+        ValueError: as that class; there are no shards at this address, or they were written with other settings.
+    """
+
+    def __init__(self, shards: str, **others: Any) -> None:
+        super().__init__(**others)
+        self.save_hyperparameters(logger=False)
+        self.address = absolute(shards)
+
+    def read(self) -> None:
+        self._about, self._labels = about(self.address)
+        own = fixed(self.hparams)
+        for name, written in self._about["settings"].items():
+            if own.get(name) != written:
+                raise ValueError(
+                    f"{self.address}: its shards have data.{name} = {written}, this run has {own.get(name)}: they must match"
+                )
+        clips = _restored(self.address, self._about["recordings"], self._about["n_recordings"])
+        self.corpus = Corpus(self._about["corpus"], clips.pop(OWN))
+        self._loaded |= clips
+        hparams = self.hparams
+        self.parts = divide(self.corpus.clips, hparams["split"], hparams["fold"], hparams["test_speakers"])
+
+    def train_copies(self) -> list[Copy]:
+        return []
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        self.train_set = TrainItems(f"{self.address}/{TRAIN}", self._labels)
+
+    def train_dataloader(self) -> Streamed:  # type: ignore[override]  # Lightning takes any iterable
+        trainer: Any = self.trainer
+        overfits = bool(trainer and trainer.overfit_batches)
+        return Streamed(f"{self.address}/{TRAIN}", self.hparams["batch_size"], self.hparams["seed"], reshuffle=not overfits)
+
+    @property
+    def recordings(self) -> str:
+        return self._about["recordings"]
+
+    @property
+    def n_train_clips(self) -> int:
+        return self._about["n_train_clips"]
