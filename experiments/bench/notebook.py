@@ -1,14 +1,14 @@
 """The notebook way of training, which the bench compares with: each clip is loaded and transformed whenever it is drawn."""
 
+from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from digits import audio, word_window
 from digits._torchaudio import torchaudio
-from digits.networks import DigitCNN
 from digits.training.datamodule import DigitsDataModule
 
 
@@ -32,12 +32,24 @@ class NotebookDataset(Dataset[tuple[Tensor, int]]):
         return self.to_db(self.mel(torch.from_numpy(word_window.fit(resampled.numpy(), audio.SAMPLE_RATE))))[None], clip.digit
 
 
-def train_epoch(data: DigitsDataModule) -> None:
-    torch.manual_seed(0)
-    network = DigitCNN()
+class NotebookCNN(nn.Sequential):
+    """The network of the notebooks: three blocks of convolution, batch norm, ReLU and pooling, 32, 64 and 128 channels wide."""
+
+    def __init__(self) -> None:
+        blocks = [
+            layer
+            for wide, wider in pairwise((1, 32, 64, 128))
+            for layer in (nn.Conv2d(wide, wider, 3, padding=1), nn.BatchNorm2d(wider), nn.ReLU(), nn.MaxPool2d(2))
+        ]
+        super().__init__(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.3), nn.Linear(128, 10))
+
+
+def train_epoch(data: DigitsDataModule, network: nn.Module, batch_size: int) -> None:
+    """One pass over the training clips with Adam."""
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
-    for log_mel, label in DataLoader(NotebookDataset(data), batch_size=100, shuffle=True):
-        loss = torch.nn.functional.cross_entropy(network(log_mel), label)
+    network.train()
+    for log_mel, label in DataLoader(NotebookDataset(data), batch_size=batch_size, shuffle=True):
+        loss = nn.functional.cross_entropy(network(log_mel), label)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

@@ -1,25 +1,37 @@
-"""Time and memory of large corpora: ``python experiments/scale/scale.py --clips 3000 30000 100000 --out experiments/scale``.
+"""Time and memory of large corpora: ``python -m experiments.scale.scale`` writes report.md (extras ``[espeak]`` and ``[shards]``).
 
-A corpus of any size is made of links to FSDD's recordings. Each is read twice, by a process of its own: with an empty cache, and
-again. The log-mels are computed by as many processes as torch has threads.
+* Corpora: one of any size is made of links to FSDD's recordings. Each is read twice, by a process of its own: with an empty cache,
+  and again. The log-mels are computed by as many processes as torch has threads.
+* Rendering: copies of FSDD with all effects of ``live``, computed by one process and by two.
+* Shards: the batches of an epoch from the cache and from shards of the same clips.
 """
 
 import argparse
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
-from digits.corpora import fsdd
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+
+from digits import cli
+from digits.corpora import espeak, fsdd
+from digits.corpora.corpus import cache_folder
 from digits.training import runs
 from experiments import tables
 
 POLL_S = 0.02
+REPEATS = 3
+RENDERED_COPIES, STREAMED_COPIES = 1, 20
+LIVES_OTHER_PARTS = [f"data.train_sets.{part}.copies=0" for part in ("clean", "synthetic", "words", "fragments", "pairs", "noises")]
 
 
 def make_corpus(folder: Path, n_clips: int) -> None:
@@ -35,7 +47,7 @@ def make_corpus(folder: Path, n_clips: int) -> None:
             path.hardlink_to(folder / f"{clip.digit}_{clip.speaker}0_{clip.take}.wav")
 
 
-def measure(folder: Path) -> dict[str, float]:
+def read(folder: str) -> dict[str, float]:
     """Seconds until the data module is ready and for an epoch's batches, and the most memory that this took, MB."""
     from digits.training.datamodule import DigitsDataModule
 
@@ -44,7 +56,7 @@ def measure(folder: Path) -> dict[str, float]:
     watch.start()
     before = _anonymous_mb()
     started = time.perf_counter()
-    data = DigitsDataModule("folder", str(folder))
+    data = DigitsDataModule("folder", folder)
     data.setup("fit")
     ready = time.perf_counter()
     for _ in data.train_dataloader():
@@ -66,43 +78,65 @@ def _anonymous_mb() -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
 
 
-def in_a_process(folder: Path, cache: Path) -> dict[str, float]:
-    command = [sys.executable, "-m", "experiments.scale.scale", "--measure", str(folder)]
+def render(n_processes: str) -> dict[str, float]:
+    """Seconds for copies of FSDD with the effects of ``live``, and their number."""
+    import torch
+
+    torch.set_num_threads(int(n_processes))
+    data = _data("experiment=live", "conditions=clean", *LIVES_OTHER_PARTS, f"data.train_sets.air.copies={RENDERED_COPIES}")
+    started = time.perf_counter()
+    data.setup("fit")
+    return {"s": time.perf_counter() - started, "clips": RENDERED_COPIES * len(data.corpus.clips)}
+
+
+def stream(folder: str) -> dict[str, float]:
+    """Seconds to write copies of FSDD's training clips as shards; clips per second of batches from them and from the cache."""
+    from digits.training.write_shards import write
+
+    copies = f"data.train_sets.clean.copies={STREAMED_COPIES}"
+    from_cache, from_shards = _data(copies), _data("data=shards", f"data.shards={folder}", copies)
+    started = time.perf_counter()
+    write(_data(copies), folder)
+    found = {"write_s": time.perf_counter() - started}
+    for name, data in (("cache", from_cache), ("shards", from_shards)):
+        data.setup("fit")
+        rates = []
+        for _ in range(REPEATS):
+            started = time.perf_counter()
+            n_clips = sum(len(labels) for _, labels in data.train_dataloader())
+            rates.append(n_clips / (time.perf_counter() - started))
+        found |= {name: statistics.median(rates), "clips": n_clips}
+    return found | {"mb": sum(path.stat().st_size for path in Path(folder).rglob("*.bin")) / 1e6}
+
+
+MEASURES = {"corpus": read, "rendering": render, "shards": stream}
+
+
+def _data(*overrides: str) -> Any:
+    with initialize_config_dir(cli.CONF, version_base="1.3"):
+        return instantiate(compose("train", overrides=["name=scale", "run_dir=.", *overrides]).data)
+
+
+def in_a_process(cache: Path, *arguments: str) -> dict[str, float]:
+    """What this program measures with these arguments and an own cache."""
+    command = [sys.executable, "-m", "experiments.scale.scale", "--measure", *arguments]
     done = subprocess.run(command, env=os.environ | {"DIGITS_CACHE": str(cache)}, check=True, capture_output=True, text=True)
-    return json.loads(done.stdout)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Time and memory of large corpora.")
-    parser.add_argument("--clips", type=int, nargs="+", default=[3000, 30_000, 100_000], help="sizes of the corpora")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="where to write report.md")
-    parser.add_argument("--measure", type=Path, metavar="FOLDER", help="measure this folder in this process, and print JSON")
-    options = parser.parse_args()
-    if options.measure:
-        print(json.dumps(measure(options.measure)))
-        return 0
+def corpora(numbers: list[int]) -> str:
     rows = []
-    for n_clips in options.clips:
+    for n_clips in numbers:
         with tempfile.TemporaryDirectory() as folder:
             corpus, cache = Path(folder, "corpus"), Path(folder, "cache")
             make_corpus(corpus, n_clips)
-            cold, warm = in_a_process(corpus, cache), in_a_process(corpus, cache)
+            cold, warm = in_a_process(cache, "corpus", str(corpus)), in_a_process(cache, "corpus", str(corpus))
             size = sum(path.stat().st_size for path in cache.rglob("*.npy"))
         memory = max(cold["mb"], warm["mb"])
-        rows.append(
-            [
-                f"{n_clips:,}",
-                f"{cold['setup_s']:.1f}",
-                f"{warm['setup_s']:.2f}",
-                f"{warm['epoch_s']:.2f}",
-                f"{memory:.0f}",
-                f"{memory * 1024 / n_clips:.1f}",
-                f"{size / 1e6:.0f}",
-            ]
-        )
+        times = [f"{cold['setup_s']:.1f}", f"{warm['setup_s']:.2f}", f"{warm['epoch_s']:.2f}"]
+        rows.append([f"{n_clips:,}", *times, f"{memory:.0f}", f"{memory * 1024 / n_clips:.1f}", f"{size / 1e6:.0f}"])
         print(rows[-1], flush=True)
-    options.out.mkdir(parents=True, exist_ok=True)
-    header = [
+    columns = [
         "clips",
         "ready, nothing cached, s",
         "ready, cached, s",
@@ -111,8 +145,48 @@ def main() -> int:
         "kB per clip",
         "disk, MB",
     ]
+    return tables.table(columns, rows)
+
+
+def rendering() -> str:
+    """One process and two, in turn."""
+    taken: dict[int, list[dict[str, float]]] = {1: [], 2: []}
+    espeak.load("espeak")  # babble is made of it
+    for n_processes in [1, 2] * REPEATS:
+        with tempfile.TemporaryDirectory() as cache:
+            for voices in cache_folder().glob("espeak-*"):
+                Path(cache, voices.name).symlink_to(voices)
+            taken[n_processes].append(in_a_process(Path(cache), "rendering", str(n_processes)))
+    seconds = {n: statistics.median(found["s"] for found in runs_) for n, runs_ in taken.items()}
+    clips = taken[1][0]["clips"]
+    rows = [[str(n), f"{clips:,.0f}", f"{s:.1f}", f"{clips / s:.0f}", f"{seconds[1] / s:.2f}"] for n, s in seconds.items()]
+    print(rows, flush=True)
+    return tables.table(["processes", "clips with effects", "s", "clips per s", "times as fast"], rows)
+
+
+def streaming() -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        found = in_a_process(cache_folder(), "shards", str(Path(folder, "shards")))
+    rows = [[name, f"{found[name]:,.0f}", f"{found['clips']:,.0f}"] for name in ("cache", "shards")]
+    written = f"{found['write_s']:.0f} s to write, {found['mb']:.0f} MB"
+    print(rows, written, flush=True)
+    return tables.table(["batches from", "clips per s", f"clips ({written})"], rows)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Time and memory of large corpora.")
+    parser.add_argument("--clips", type=int, nargs="+", default=[3000, 30_000, 100_000], help="sizes of the corpora")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="where to write report.md")
+    parser.add_argument("--measure", nargs=2, metavar=("WHAT", "OF"), help=f"one of {', '.join(MEASURES)} in this process, as JSON")
+    options = parser.parse_args()
+    if options.measure:
+        what, of = options.measure
+        print(json.dumps(MEASURES[what](of)))
+        return 0
+    sections = {"Corpora": corpora(options.clips), "Rendering": rendering(), "Shards": streaming()}
+    options.out.mkdir(parents=True, exist_ok=True)
     closing = f"Machine: {runs.environment()['machine']}. Commit: {runs.git_commit()}."
-    tables.write_report(options.out / "report.md", "Large corpora", {"Corpora": tables.table(header, rows)}, closing)
+    tables.write_report(options.out / "report.md", "Large corpora", sections, closing)
     return 0
 
 
