@@ -72,5 +72,29 @@ class Labelled(Dataset[tuple[Tensor, Tensor]]):
         return self.loader([list(range(start, min(start + EVAL_BATCH, len(self)))) for start in starts])
 
 
+class OnDevice(Labelled):
+    """Log-mels and labels in a device's own memory, where its batches are gathered: nothing is copied to it in a step.
+
+    Args:
+        of: what to keep there.
+        device: where.
+    """
+
+    def __init__(self, of: Labelled, device: torch.device) -> None:
+        self.kept, self.labels, self.device = of.log_mels.all().to(device), of.labels.to(device), device
+
+    def __getitems__(self, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
+        index = torch.as_tensor(positions, device=self.device)
+        return self.kept[index], self.labels[index]
+
+
+def fits(log_mels: LogMels, device: torch.device) -> bool:
+    """Whether log-mels take less than half of a GPU's free memory; false for other devices."""
+    if device.type != "cuda":
+        return False
+    free, _ = torch.cuda.mem_get_info(device)
+    return 2 * len(log_mels) * log_mels.bytes_per_clip < free
+
+
 def _as_it_is(batch: Any) -> Any:
     return batch

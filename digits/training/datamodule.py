@@ -13,7 +13,7 @@ from digits import effects
 from digits.corpora import catalog, corpus
 from digits.corpora.corpus import NO_DIGIT, Clip, Corpus, Parts
 from digits.effects import Effects
-from digits.training.batches import EpochBatches, Labelled
+from digits.training.batches import EpochBatches, Labelled, OnDevice, fits
 from digits.training.log_mels import concatenate, log_mels
 from digits.training.render import Render
 
@@ -70,8 +70,8 @@ class DigitsDataModule(lightning.LightningDataModule):
     """Serves (log_mel, label) batches of one corpus: a training, a validation and, for each condition, a test loader.
 
     The log-mels are mapped into memory from files, so there are no worker processes to start, and a corpus may be larger than the
-    memory. Where several processes train together, each takes its share of the training batches and all of the validation and test
-    clips: the figures do not depend on their number.
+    memory; a GPU keeps those of the training set in its own memory if they fit. Where several processes train together, each takes
+    its share of the training batches and all of the validation and test clips: the figures do not depend on their number.
 
     Args:
         source: name of the corpus, see :mod:`digits.corpora.catalog`.
@@ -214,7 +214,9 @@ class DigitsDataModule(lightning.LightningDataModule):
         batches = EpochBatches(
             len(self.train_set), self.hparams["batch_size"], self.hparams["seed"], **several, reshuffle=not overfits
         )
-        return self.train_set.loader(batches)
+        device = trainer.strategy.root_device if trainer else torch.device("cpu")
+        keeps_it = fits(self.train_set.log_mels, device)
+        return (OnDevice(self.train_set, device) if keeps_it else self.train_set).loader(batches)
 
     def val_dataloader(self) -> list[DataLoader[tuple[Tensor, Tensor]]] | DataLoader[tuple[Tensor, Tensor]]:
         return self.val_set.in_order() if self.parts.val else []

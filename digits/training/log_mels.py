@@ -47,6 +47,10 @@ class LogMels:
     def __len__(self) -> int:
         return len(self.order)
 
+    @property
+    def bytes_per_clip(self) -> int:
+        return self.chunks[0][:1].nbytes
+
     def __getitem__(self, positions: Sequence[int] | Tensor) -> Tensor:
         """A copy of the log-mels at these positions, shape (positions, 1, n_mels, frames)."""
         wanted = self.order[torch.as_tensor(positions, dtype=torch.int64)]

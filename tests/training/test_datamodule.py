@@ -34,6 +34,16 @@ def test_same_seed_same_batches_another_epoch_others(tiny_corpus: Path) -> None:
     assert not torch.equal(torch.cat(batches(one, 3))[:20], torch.cat(batches(other, 3))[:20])
 
 
+def test_batches_gathered_on_the_device_are_the_same(tiny_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU's way, on the processor: the same weights come out."""
+    settings = ("max_epochs=2", "data.batch_size=10")
+    train(tiny_run(tiny_corpus, tmp_path / "gathered", *settings))
+    monkeypatch.setattr("digits.training.datamodule.fits", lambda log_mels, device: device == torch.device("cpu"))
+    train(tiny_run(tiny_corpus, tmp_path / "on_device", *settings))
+    one, other = (torch.load(tmp_path / name / "last.ckpt")["state_dict"] for name in ("gathered", "on_device"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
 def test_loaders_have_the_shapes_they_promise(tiny_corpus: Path) -> None:
     module = build(tiny_corpus, "data.batch_size=16")
     log_mel, label = next(iter(module.train_dataloader()))
