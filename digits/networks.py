@@ -12,34 +12,46 @@ from digits.corpora.corpus import N_DIGITS
 class DigitCNN(nn.Module):
     """Three convolutional blocks and a classifier head.
 
-    Each clip is first normalised to zero mean and unit variance. A block is two times (3 x 3 convolution, batch norm, ReLU); 2 x 2
-    max pooling follows the first two blocks. The very first convolution has stride 2, which needs a quarter of the arithmetic for
-    the same accuracy. The head sees each channel's mean and maximum: the maximum says that a sound occurred, no matter when or how
-    briefly.
+    Each clip is first normalised to zero mean and unit variance. A block is some convolutions of 3 x 3, each with batch norm and
+    ReLU; 2 x 2 max pooling follows the first two blocks. The very first convolution has stride 2, which needs a quarter of the
+    arithmetic for the same accuracy. The head sees each channel's mean and maximum: the maximum says that a sound occurred, no
+    matter when or how briefly.
 
     Args:
         channels: output channels of the three blocks.
         dropout: probability, before the final linear layer.
         n_outputs: 10, or 11 for a network with a "no digit" output.
+        convolutions: how many, in each of the three blocks.
+        first_kernel: size of the very first one, odd.
 
     Raises:
         ValueError: a value outside its range.
     """
 
-    def __init__(self, channels: Sequence[int] = (16, 32, 64), dropout: float = 0.2, n_outputs: int = N_DIGITS) -> None:
+    def __init__(
+        self,
+        channels: Sequence[int] = (16, 32, 64),
+        dropout: float = 0.2,
+        n_outputs: int = N_DIGITS,
+        convolutions: Sequence[int] = (2, 2, 2),
+        first_kernel: int = 3,
+    ) -> None:
         super().__init__()
-        if len(channels) != 3:
-            raise ValueError(f"model.channels must be three numbers, one per block, got {list(channels)}")
+        for name, numbers in (("channels", channels), ("convolutions", convolutions)):
+            if len(numbers) != 3 or min(numbers) < 1:
+                raise ValueError(f"model.{name} must be three numbers above 0, one per block, got {list(numbers)}")
+        if first_kernel % 2 == 0:
+            raise ValueError(f"model.first_kernel must be odd, got {first_kernel}")
         if not 0 <= dropout < 1:
             raise ValueError(f"model.dropout must lie in [0, 1), got {dropout}")
         _check_outputs(n_outputs)
         first, second, third = channels
         self.blocks = nn.Sequential(
-            _block(1, first, stride=2),
+            _block(1, first, convolutions[0], first_kernel, stride=2),
             nn.MaxPool2d(2),
-            _block(first, second),
+            _block(first, second, convolutions[1]),
             nn.MaxPool2d(2),
-            _block(second, third),
+            _block(second, third, convolutions[2]),
         )
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * third, n_outputs))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster on a CPU
@@ -141,11 +153,12 @@ def _check_outputs(n_outputs: int) -> None:
         raise ValueError(f'model.n_outputs must be {N_DIGITS}, or {N_DIGITS + 1} with a "no digit" output, got {n_outputs}')
 
 
-def _block(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
+def _block(in_channels: int, out_channels: int, convolutions: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+    """Convolutions, of which the first has this kernel and stride."""
     layers: list[nn.Module] = []
-    for channels, step in ((in_channels, stride), (out_channels, 1)):
+    for channels, size, step in [(in_channels, kernel, stride), *[(out_channels, 3, 1)] * (convolutions - 1)]:
         layers += [
-            nn.Conv2d(channels, out_channels, kernel_size=3, padding=1, stride=step, bias=False),
+            nn.Conv2d(channels, out_channels, kernel_size=size, padding=size // 2, stride=step, bias=False),
             nn.BatchNorm2d(out_channels),
             nn.ReLU(inplace=True),
         ]

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 N_CHANNELS = {"DigitCNN": 3, "DigitResNet": 4}  # model.name -> length of model.channels
 MAX_MODEL_BYTES = 100_000_000  # of a model file; ours have two million
 MAX_SIZE = 4096  # of a layer: what is larger is a mistake, and would fill the memory
+MAX_DEPTH = 16  # convolutions in a block
 MAX_FRAMES = 1000  # of a log-mel: ten times as many as usual
 MIN_FRAMES = 8  # of a log-mel, and as many bands: the networks halve both three times
 THRESHOLDS = {"strict": 4.0, "balanced": 1.0, "eager": 0.25}  # name -> factor of the odds of the model's own threshold
@@ -79,6 +80,11 @@ TRAIN = {
     "model.name": one_of(*N_CHANNELS),
     "model.channels": list_of(whole(1, MAX_SIZE), f"whole numbers from 1 to {MAX_SIZE}"),
     "model.embedding": whole(1, MAX_SIZE),
+    "model.convolutions": Kind(
+        f"be three whole numbers from 1 to {MAX_DEPTH}",
+        lambda value: isinstance(value, list) and len(value) == 3 and all(map(whole(1, MAX_DEPTH).allows, value)),
+    ),
+    "model.first_kernel": Kind(f"be an odd number from 1 to {MIN_FRAMES - 1}", lambda value: value in range(1, MIN_FRAMES, 2)),
     "model.dropout": number(0, 1, without=(1,)),
     "model.n_mels": whole(MIN_FRAMES),
     "model.n_outputs": one_of(N_DIGITS, N_DIGITS + 1),

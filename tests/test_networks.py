@@ -12,6 +12,15 @@ def test_default_network_is_small_and_gives_ten_logits() -> None:
         assert network.eval()(torch.randn(shape)).shape == (shape[0], 10)
 
 
+@pytest.mark.parametrize(("convolutions", "kernel", "n_layers"), [((1, 2, 2), 5, 5), ((1, 1, 1), 7, 3), ((2, 3, 1), 3, 6)])
+def test_blocks_have_as_many_convolutions_as_asked(convolutions: tuple[int, ...], kernel: int, n_layers: int) -> None:
+    network = DigitCNN(convolutions=convolutions, first_kernel=kernel)
+    layers = [module for module in network.modules() if isinstance(module, torch.nn.Conv2d)]
+    assert [layer.kernel_size for layer in layers] == [(kernel, kernel), *[(3, 3)] * (n_layers - 1)]
+    assert [layer.stride for layer in layers] == [(2, 2), *[(1, 1)] * (n_layers - 1)]
+    assert network.blocks.eval()(torch.randn(1, 1, 40, 101)).shape == (1, 64, 5, 12)
+
+
 @pytest.mark.parametrize("n_mels", [32, 40, 41])
 def test_residual_network_fits_any_number_of_bands(n_mels: int) -> None:
     network = DigitResNet(n_mels=n_mels).eval()
@@ -56,6 +65,8 @@ def test_it_can_learn_one_batch_by_heart(kind: type[torch.nn.Module]) -> None:
     [
         ({"name": "os.system"}, "model.name must be one of DigitCNN, DigitResNet, got os.system"),
         ({"name": "DigitCNN", "channels": [8, 16]}, "model.channels must be three numbers"),
+        ({"name": "DigitCNN", "convolutions": [1, 0, 1]}, "model.convolutions must be three numbers above 0"),
+        ({"name": "DigitCNN", "first_kernel": 4}, "model.first_kernel must be odd"),
         ({"name": "DigitResNet", "channels": [8, 16, 32]}, "model.channels must be four numbers"),
         ({"name": "DigitCNN", "dropout": 1.0}, "model.dropout"),
         ({"name": "DigitResNet", "dropout": -1}, "model.dropout"),

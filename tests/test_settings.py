@@ -72,6 +72,8 @@ WRONG = {
     "classifier.label_smoothing": ["1", "-0.1", "abc"],
     "model.name": ["os.system"],
     "model.channels": ["[0,0,0]", "abc", "[8,16]", "[8,16,2.5]", "5"],
+    "model.convolutions": ["[0,2,2]", "5", "[1,2]"],
+    "model.first_kernel": ["4", "0", "abc", "[3]", "9"],
     "model.dropout": ["1", "-0.1", "abc"],
     "model.n_outputs": ["9", "12", "10.0"],
     "augment.time_shift": ["102", "-1"],
@@ -186,11 +188,12 @@ def test_the_table_knows_every_network() -> None:
 
 @pytest.mark.parametrize("name", ["train", "export"])
 def test_every_setting_of_the_table_is_in_the_config(name: str) -> None:
-    cfg = compose_config("name=x", "run_dir=x", "model=resnet") if name == "train" else compose_config(name="export")
+    train = [compose_config("name=x", "run_dir=x", group) for group in ("model=resnet", "model=cnn", "data=shards")]
+    cfgs = train if name == "train" else [compose_config(name="export")]
     for pattern in settings.TRAIN if name == "train" else settings.EXPORT:
         setting = pattern.replace("*", "clean")
-        may_lack = setting == "out" or setting.startswith("data.train_sets.clean.")
-        assert may_lack or OmegaConf.select(cfg, setting, default="none") != "none"
+        may_lack = setting in ("out", "data.shards") or setting.startswith("data.train_sets.clean.")
+        assert may_lack or any(OmegaConf.select(cfg, setting, default="none") != "none" for cfg in cfgs)
 
 
 @pytest.mark.parametrize("name", ["train", "mic", "export"])
