@@ -4,7 +4,6 @@
 constructors keep checks of their own, for use as a library.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,10 +48,6 @@ THRESHOLD = Kind(
     f"be {', '.join(THRESHOLDS)} or a number from 0 to 1",
     lambda value: (isinstance(value, str) and value in THRESHOLDS) or PROBABILITY.allows(value),
 )
-METRIC = Kind(
-    "be val/loss, val/acc, test/acc, test/mean, test/worst or test/acc_CONDITION",
-    lambda value: is_text(value) and bool(re.fullmatch(r"val/(loss|acc)|test/(acc|acc_.+|mean|worst)", value)),
-)
 
 TRAIN = {
     "name": NAME,
@@ -66,7 +61,7 @@ TRAIN = {
     "fit": SWITCH,
     "ckpt_path": optional(PATH),
     "resume": SWITCH,
-    "optimized_metric": METRIC,
+    "optimized_metric": TEXT,
     "export": SWITCH,
     "run_dir": PATH,
     "noise_root": optional(PATH),
