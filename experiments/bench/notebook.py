@@ -1,5 +1,6 @@
 """The notebook way of training, which the bench compares with: each clip is loaded and transformed whenever it is drawn."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -13,10 +14,15 @@ from digits.training.datamodule import DigitsDataModule
 
 
 class NotebookDataset(Dataset[tuple[Tensor, int]]):
-    """What notebooks do: load, resample and transform a clip whenever it is drawn."""
+    """What notebooks do: load, resample and transform a clip whenever it is drawn.
 
-    def __init__(self, data: DigitsDataModule) -> None:
-        self.clips = [data.corpus.clips[i] for i in data.parts.train]
+    Args:
+        data: says which clips there are, and with which settings they become log-mels.
+        indices: of the clips in the corpus.
+    """
+
+    def __init__(self, data: DigitsDataModule, indices: Sequence[int]) -> None:
+        self.clips = [data.corpus.clips[i] for i in indices]
         settings: dict[str, Any] = {**data.front_end["log_mel"]}
         settings.pop("top_db")
         self.mel = torchaudio.transforms.MelSpectrogram(audio.SAMPLE_RATE, **settings)
@@ -44,12 +50,21 @@ class NotebookCNN(nn.Sequential):
         super().__init__(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.3), nn.Linear(128, 10))
 
 
-def train_epoch(data: DigitsDataModule, network: nn.Module, batch_size: int) -> None:
-    """One pass over the training clips with Adam."""
+def train(data: DigitsDataModule, network: nn.Module, batch_size: int, epochs: int) -> None:
+    """Passes over the training clips with Adam."""
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
     network.train()
-    for log_mel, label in DataLoader(NotebookDataset(data), batch_size=batch_size, shuffle=True):
-        loss = nn.functional.cross_entropy(network(log_mel), label)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+    for _ in range(epochs):
+        for log_mel, label in DataLoader(NotebookDataset(data, data.parts.train), batch_size=batch_size, shuffle=True):
+            loss = nn.functional.cross_entropy(network(log_mel), label)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+
+
+def accuracy(data: DigitsDataModule, network: nn.Module) -> float:
+    """On the test part."""
+    loader = DataLoader(NotebookDataset(data, data.parts.test), batch_size=100)
+    network.eval()
+    with torch.inference_mode():
+        return float(torch.cat([network(log_mel).argmax(dim=1) == label for log_mel, label in loader]).float().mean())

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, ScalarFormatter
 from omegaconf import OmegaConf
 from torch import nn
 
@@ -91,20 +90,21 @@ def table(official: dict[Key, list[Metrics]], folds: dict[Key, list[Metrics]], l
 
 
 def picture(official: dict[Key, list[Metrics]]) -> Figure:
-    """Mean accuracy of the official test, with its standard deviation, against training time and arithmetic."""
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True)
+    """Accuracy on the official test, clean and in noise, against training time and arithmetic: means and their standard errors."""
+    figure = Figure(figsize=(10, 6.4), layout="constrained")
+    grid = figure.subplots(2, 2, sharex="col", sharey="row")
     for key, found in official.items():
-        accuracy, deviation = tables.mean_std([100 * metrics["test/acc"] for metrics in found])
-        for axes, cost in zip(panels, (seconds(found), million_macs(build(key))), strict=True):
-            axes.errorbar(cost, accuracy, deviation, fmt="o", capsize=3, label=name(key))
-    for axes, label in zip(panels, ("training, s", "million multiplications per clip"), strict=True):
-        axes.set(xscale="log", xlabel=label)
-        axes.xaxis.set_major_formatter(ScalarFormatter())
-        axes.xaxis.set_minor_formatter(ScalarFormatter() if label == "training, s" else NullFormatter())
-        axes.grid(alpha=0.3, which="both")
-    panels[0].set(ylabel="official test, % right")
-    panels[1].legend(frameon=False, fontsize=8, loc="lower right")
+        for row, metric in zip(grid, ("test/acc", "test/acc_snr10"), strict=True):
+            accuracy, deviation = tables.mean_std([100 * metrics[metric] for metrics in found])
+            for axes, cost in zip(row, (seconds(found), million_macs(build(key))), strict=True):
+                axes.errorbar(cost, accuracy, deviation / len(found) ** 0.5, fmt="o", capsize=3, label=name(key))
+    for axes in grid.flat:
+        axes.grid(alpha=0.3)
+        axes.set_xlim(left=0)
+    grid[0, 0].set(ylabel="official test, % right")
+    grid[1, 0].set(ylabel="white noise 10 dB, % right", xlabel="training, s")
+    grid[1, 1].set(xlabel="million multiplications per clip")
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 
