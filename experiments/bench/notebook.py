@@ -24,9 +24,9 @@ class NotebookDataset(Dataset[tuple[Tensor, int]]):
     def __init__(self, data: DigitsDataModule, indices: Sequence[int]) -> None:
         self.clips = [data.corpus.clips[i] for i in indices]
         settings: dict[str, Any] = {**data.front_end["log_mel"]}
-        settings.pop("top_db")
+        top_db = settings.pop("top_db")
         self.mel = torchaudio.transforms.MelSpectrogram(audio.SAMPLE_RATE, **settings)
-        self.to_db = torchaudio.transforms.AmplitudeToDB()
+        self.to_db = torchaudio.transforms.AmplitudeToDB(top_db=top_db)
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -39,15 +39,16 @@ class NotebookDataset(Dataset[tuple[Tensor, int]]):
 
 
 class NotebookCNN(nn.Sequential):
-    """The network of the notebooks: three blocks of convolution, batch norm, ReLU and pooling, 32, 64 and 128 channels wide."""
+    """A network as in notebooks: three blocks of convolution, batch norm, ReLU and pooling, 32, 64 and 128 wide, and two layers."""
 
-    def __init__(self) -> None:
+    def __init__(self, bands: int = 40, frames: int = 101) -> None:
         blocks = [
             layer
             for wide, wider in pairwise((1, 32, 64, 128))
             for layer in (nn.Conv2d(wide, wider, 3, padding=1), nn.BatchNorm2d(wider), nn.ReLU(), nn.MaxPool2d(2))
         ]
-        super().__init__(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.3), nn.Linear(128, 10))
+        head = [nn.Linear(128 * (bands // 8) * (frames // 8), 128), nn.ReLU(), nn.Dropout(0.3), nn.Linear(128, 10)]
+        super().__init__(*blocks, nn.Flatten(), *head)
 
 
 def train(data: DigitsDataModule, network: nn.Module, batch_size: int, epochs: int) -> None:
