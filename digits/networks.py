@@ -40,8 +40,8 @@ class DigitCNN(nn.Module):
         for name, numbers in (("channels", channels), ("convolutions", convolutions)):
             if len(numbers) != 3 or min(numbers) < 1:
                 raise ValueError(f"model.{name} must be three numbers above 0, one per block, got {list(numbers)}")
-        if first_kernel % 2 == 0:
-            raise ValueError(f"model.first_kernel must be odd, got {first_kernel}")
+        if first_kernel < 1 or first_kernel % 2 == 0:
+            raise ValueError(f"model.first_kernel must be odd and above 0, got {first_kernel}")
         if not 0 <= dropout < 1:
             raise ValueError(f"model.dropout must lie in [0, 1), got {dropout}")
         _check_outputs(n_outputs)

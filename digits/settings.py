@@ -79,7 +79,9 @@ TRAIN = {
         f"be three whole numbers from 1 to {MAX_DEPTH}",
         lambda value: isinstance(value, list) and len(value) == 3 and all(map(whole(1, MAX_DEPTH).allows, value)),
     ),
-    "model.first_kernel": Kind(f"be an odd number from 1 to {MIN_FRAMES - 1}", lambda value: value in range(1, MIN_FRAMES, 2)),
+    "model.first_kernel": Kind(
+        f"be an odd number from 1 to {MIN_FRAMES - 1}", lambda value: is_number(value, int) and value in range(1, MIN_FRAMES, 2)
+    ),
     "model.dropout": number(0, 1, without=(1,)),
     "model.n_mels": whole(MIN_FRAMES),
     "model.n_outputs": one_of(N_DIGITS, N_DIGITS + 1),

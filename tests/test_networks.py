@@ -66,7 +66,7 @@ def test_it_can_learn_one_batch_by_heart(kind: type[torch.nn.Module]) -> None:
         ({"name": "os.system"}, "model.name must be one of DigitCNN, DigitResNet, got os.system"),
         ({"name": "DigitCNN", "channels": [8, 16]}, "model.channels must be three numbers"),
         ({"name": "DigitCNN", "convolutions": [1, 0, 1]}, "model.convolutions must be three numbers above 0"),
-        ({"name": "DigitCNN", "first_kernel": 4}, "model.first_kernel must be odd"),
+        ({"name": "DigitCNN", "first_kernel": 4}, "model.first_kernel must be odd and above 0"),
         ({"name": "DigitResNet", "channels": [8, 16, 32]}, "model.channels must be four numbers"),
         ({"name": "DigitCNN", "dropout": 1.0}, "model.dropout"),
         ({"name": "DigitResNet", "dropout": -1}, "model.dropout"),

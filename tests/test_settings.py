@@ -73,7 +73,7 @@ WRONG = {
     "model.name": ["os.system"],
     "model.channels": ["[0,0,0]", "abc", "[8,16]", "[8,16,2.5]", "5"],
     "model.convolutions": ["[0,2,2]", "5", "[1,2]"],
-    "model.first_kernel": ["4", "0", "abc", "[3]", "9"],
+    "model.first_kernel": ["4", "0", "abc", "[3]", "9", "3.0", "true"],
     "model.dropout": ["1", "-0.1", "abc"],
     "model.n_outputs": ["9", "12", "10.0"],
     "augment.time_shift": ["102", "-1"],

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from digits.training.log_mels import LogMels
+from digits.training.log_mels import CHUNK, LogMels
 
 EVAL_BATCH = 300
 SEED_STEP = 100_003  # a prime larger than any number of epochs, so that no two seeds share an epoch's random numbers
@@ -73,7 +73,7 @@ class Labelled(Dataset[tuple[Tensor, Tensor]]):
 
 
 class OnDevice(Labelled):
-    """Log-mels and labels in a device's own memory, where its batches are gathered: nothing is copied to it in a step.
+    """Log-mels and labels in a device's own memory, where its batches are gathered: no log-mels are copied to it in a step.
 
     Args:
         of: what to keep there.
@@ -81,7 +81,12 @@ class OnDevice(Labelled):
     """
 
     def __init__(self, of: Labelled, device: torch.device) -> None:
-        self.kept, self.labels, self.device = of.log_mels.all().to(device), of.labels.to(device), device
+        log_mels = of.log_mels
+        self.labels, self.device = of.labels.to(device), device
+        self.kept = torch.empty((len(log_mels), *log_mels.shape), device=device)
+        for start in range(0, len(log_mels), CHUNK):  # all at once would need as much memory of the computer's
+            positions = range(start, min(start + CHUNK, len(log_mels)))
+            self.kept[start : positions.stop] = log_mels[positions].to(device)
 
     def __getitems__(self, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
         index = torch.as_tensor(positions, device=self.device)
@@ -93,7 +98,7 @@ def fits(log_mels: LogMels, device: torch.device) -> bool:
     if device.type != "cuda":
         return False
     free, _ = torch.cuda.mem_get_info(device)
-    return 2 * len(log_mels) * log_mels.bytes_per_clip < free
+    return 2 * 4 * len(log_mels) * log_mels.shape.numel() < free  # float32
 
 
 def _as_it_is(batch: Any) -> Any:

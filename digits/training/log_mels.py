@@ -48,14 +48,15 @@ class LogMels:
         return len(self.order)
 
     @property
-    def bytes_per_clip(self) -> int:
-        return self.chunks[0][:1].nbytes
+    def shape(self) -> torch.Size:
+        """Of one clip's."""
+        return self.chunks[0].shape[1:]
 
     def __getitem__(self, positions: Sequence[int] | Tensor) -> Tensor:
         """A copy of the log-mels at these positions, shape (positions, 1, n_mels, frames)."""
         wanted = self.order[torch.as_tensor(positions, dtype=torch.int64)]
         chunk_of = torch.searchsorted(self.ends, wanted, right=True)
-        found = torch.empty((len(wanted), *self.chunks[0].shape[1:]))
+        found = torch.empty((len(wanted), *self.shape))
         for number in torch.unique(chunk_of).tolist():
             here, chunk = chunk_of == number, self.chunks[number]
             found[here] = chunk[wanted[here] - (self.ends[number] - len(chunk))]

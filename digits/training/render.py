@@ -66,7 +66,7 @@ class Render:
         """A hash of all that the result depends on: recordings, settings, code and packages."""
         content = [(clip.name, clip.blob) for clip in (*self.clips, *self.voices)]
         in_order = list(self.effects.items())
-        settings = [_code_digest(), content, self.front_end, in_order, self.seed, self.effects_rate_hz]
+        settings = [code_digest(), content, self.front_end, in_order, self.seed, self.effects_rate_hz]
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:24]
 
     def compute(self) -> Tensor:
@@ -101,7 +101,7 @@ def _read_voices(clips: tuple[Clip, ...], rate: int) -> dict[str, Tensor]:
 
 
 @cache
-def _code_digest() -> str:
+def code_digest() -> str:
     """Hash of the code that log-mels depend on, and of its packages' versions: other code may give other log-mels."""
     code = b"".join(path.read_bytes() for path in sorted(_modules("digits.training.render", set())))
     return hashlib.sha256(code + repr([version(name) for name in PACKAGES]).encode()).hexdigest()

@@ -174,6 +174,8 @@ def _must_match(cfg: DictConfig, checkpoint: dict[str, Any], ckpt_path: str) -> 
             if name.startswith("_") or name in ("root", "shards"):
                 continue
             before = checkpoint[part].get(name, value)  # a checkpoint from before a setting existed fits
+            if name == "network":
+                before = value | before
             if before != value:
                 raise ValueError(f"{ckpt_path} was trained with {group}.{name} = {before}, this run has {value}: they must match")
 
@@ -201,6 +203,6 @@ def _adopt(cfg: DictConfig, checkpoint: dict[str, Any]) -> DictConfig:
         adopted.classifier.corpus = hparams["corpus"]
         adopted.data.front_end = data["front_end"]
         if own_corpus and cfg.data.split != "test_only":
-            for name in SPLIT:
+            for name in [*SPLIT, *(("train_sets", "val_sources") if "shards" in cfg.data else ())]:
                 adopted.data[name] = data[name]
     return adopted

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator, MutableMapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,16 @@ from torch import Tensor
 
 from digits.corpora.corpus import Clip, Corpus, cache_folder, divide, git_blob
 from digits.files import write_whole
-from digits.training.batches import SEED_STEP, Labelled
+from digits.training.batches import Labelled
 from digits.training.datamodule import Copy, DigitsDataModule
+from digits.training.render import code_digest
 
 ABOUT, RECORDINGS, TRAIN = "about", "recordings", "train"  # what lies at an address
 OWN = ""  # stands for the corpus itself among the sources of recordings
 FREE = ("root", "shards", "seed", "batch_size", "test_conditions")  # settings that may differ from those of the shards
+
+MAX_SHOWN = 60  # characters of a setting in a message
+log = logging.getLogger(__name__)
 
 os.environ.setdefault("LITDATA_DISABLE_VERSION_CHECK", "1")  # litdata would ask PyPI, and training asks nobody
 
@@ -35,7 +40,8 @@ def litdata() -> Any:
     try:
         import litdata
 
-        logging.getLogger("litdata").setLevel(logging.WARNING)
+        for name in ("litdata", "botocore"):  # they report every step
+            logging.getLogger(name).setLevel(logging.WARNING)
     except ModuleNotFoundError as error:
         raise ValueError(
             f"{error.name} is not installed: pip install '.[shards]' in a clone of this repository; experiments/scale says what to "
@@ -70,34 +76,54 @@ def about(address: str) -> tuple[dict[str, Any], Tensor]:
 
 
 def open_items(address: str, **settings: Any) -> Any:
-    """A ``litdata.StreamingDataset``, which decodes items one by one: its default decodes 32 to use one.
+    """A ``litdata.StreamingDataset``.
 
     Raises:
         ValueError: there is none at this address.
     """
+    kind = litdata().StreamingDataset
+    if "://" not in address and not Path(address, "index.json").is_file():  # litdata would make one of what is there
+        raise ValueError(f"{address}: no shards can be read there: they are missing, or were not written to their end")
     try:
-        found = litdata().StreamingDataset(address, cache_dir=str(cache_folder() / "shards"), batch_decode=0, **settings)
+        # Its default decodes 32 items to use one.
+        found = kind(address, cache_dir=str(cache_folder() / "shards"), batch_decode=0, **settings)
+        if found.posix_fast:  # on some file systems it would leave out the same clips in every epoch, to give whole shards away
+            found.posix_fast = replace(found.posix_fast, kind="posix")
+        found.distributed_env.num_nodes = 1  # which it guesses; with several, some clips would come twice
         len(found)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise ValueError(f"{address}: no shards can be read there: {error}") from error
+    except Exception as error:  # each kind of store has errors of its own
+        raise ValueError(f"{address}: no shards can be read there: {' '.join(str(error).split())}") from error
     return found
 
 
-def _restored(address: str, digest: str, n_recordings: int) -> dict[str, list[Clip]]:
+def check_complete(address: str, n_items: int) -> None:
+    """Before processes share the items.
+
+    Raises:
+        ValueError: there are more or fewer.
+    """
+    if (found := len(open_items(address))) != n_items:
+        raise ValueError(
+            f"{address}: holds {found} items instead of {n_items}: its writing was interrupted; write the shards again"
+        )
+
+
+def _restored(address: str, known: dict[str, Any]) -> dict[str, list[Clip]]:
     """Source -> its recordings, written into the cache folder unless they are there.
 
     Raises:
         ValueError: a recording is damaged.
     """
-    items, folder = open_items(f"{address}/{RECORDINGS}"), cache_folder() / "shards" / digest
+    folder, items = cache_folder() / "shards" / known["recordings"], None
     found: dict[str, list[Clip]] = {OWN: []}
-    for n in range(n_recordings):
-        text, content = items[n]
-        source, row = json.loads(text)
+    for n, (source, row) in enumerate(known["clips"]):
         path = folder / (source or "own") / row["name"]
-        if git_blob(content) != row["blob"] or not path.resolve().is_relative_to(folder.resolve()):
-            raise ValueError(f"{address}: the recording {row['name']} is damaged: write the shards again")
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise ValueError(f"{address}: a recording named {row['name']}, which is outside its folder")
         if not path.is_file():
+            items = items or open_items(f"{address}/{RECORDINGS}")
+            if git_blob(content := items[n]) != row["blob"]:
+                raise ValueError(f"{address}: the recording {row['name']} is damaged: write the shards again")
             path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(path, content)
         found.setdefault(source, []).append(Clip(path=path, **row))
@@ -117,7 +143,7 @@ class Streamed:
     """
 
     def __init__(self, address: str, batch_size: int, seed: int, reshuffle: bool = True) -> None:
-        self.stream = open_items(address, shuffle=True, item_shuffle_window="full", seed=seed * SEED_STEP)
+        self.stream = open_items(address, shuffle=True, item_shuffle_window="full", seed=seed)
         self.batch_size, self.reshuffle, self.epoch = min(batch_size, len(self.stream)), reshuffle, 0
         self.sampler = self  # Lightning calls set_epoch on an attribute of this name
 
@@ -172,13 +198,17 @@ class ShardsDataModule(DigitsDataModule):
 
     def read(self) -> None:
         self._about, self._labels = about(self.address)
-        own = fixed(self.hparams)
+        wanted = fixed(self.hparams)
         for name, written in self._about["settings"].items():
-            if own.get(name) != written:
-                raise ValueError(
-                    f"{self.address}: its shards have data.{name} = {written}, this run has {own.get(name)}: they must match"
-                )
-        clips = _restored(self.address, self._about["recordings"], self._about["n_recordings"])
+            if (own := wanted.get(name)) != written:
+                shown = f"data.{name} = {written}, this run has {own}" if _is_short(written, own) else f"another data.{name}"
+                raise ValueError(f"{self.address}: was written with {shown}: give the settings of write_shards")
+        if self._about["code"] != code_digest():
+            log.warning(
+                "%s: was written by another version of the code or its packages; validation and test use this one", self.address
+            )
+        check_complete(f"{self.address}/{TRAIN}", len(self._labels))
+        clips = _restored(self.address, self._about)
         self.corpus = Corpus(self._about["corpus"], clips.pop(OWN))
         self._loaded |= clips
         hparams = self.hparams
@@ -188,6 +218,8 @@ class ShardsDataModule(DigitsDataModule):
         return []
 
     def setup(self, stage: str) -> None:
+        if hasattr(self, "train_set"):
+            return
         super().setup(stage)
         self.train_set = TrainItems(f"{self.address}/{TRAIN}", self._labels)
 
@@ -203,3 +235,7 @@ class ShardsDataModule(DigitsDataModule):
     @property
     def n_train_clips(self) -> int:
         return self._about["n_train_clips"]
+
+
+def _is_short(*values: Any) -> bool:
+    return all(len(str(value)) < MAX_SHOWN for value in values)

@@ -1,13 +1,14 @@
 """Write the training set of a run's settings as shards: ``python -m digits.training.write_shards ADDRESS [SETTINGS]``.
 
 ADDRESS is a folder, or one like ``s3://bucket/folder``; SETTINGS are those of ``digits train``. After an interruption, the same
-command goes on. See :mod:`digits.training.shards`.
+command writes what is not complete again. See :mod:`digits.training.shards`.
 """
 
 import contextlib
 import hashlib
 import importlib
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,9 +23,10 @@ from digits.corpora.corpus import VAL_FOLD, Clip
 from digits.training import shards
 from digits.training.datamodule import Copy, DigitsDataModule
 from digits.training.log_mels import CHUNK
-from digits.training.render import thinned
+from digits.training.render import code_digest, thinned
 
 ORDER_SEED = 0
+CLIP = ("name", "digit", "speaker", "take", "blob", "fold")  # what is kept of a clip
 USAGE = "usage: python -m digits.training.write_shards ADDRESS [SETTINGS of digits train]"
 
 
@@ -61,15 +63,13 @@ def _chunk(items: TrainItems, number: int) -> list[tuple[Tensor, int]]:
 
 @dataclass(frozen=True)
 class Recordings:
-    """Reads recordings, each with the source that it belongs to."""
+    """Reads recordings."""
 
-    clips: list[tuple[str, Clip]]
+    clips: list[Clip]
 
-    def __call__(self, n: int) -> tuple[str, bytes]:
-        """Source and clip as JSON, and the file's content."""
-        source, clip = self.clips[n]
-        row = {name: getattr(clip, name) for name in ("name", "digit", "speaker", "take", "blob", "fold")}
-        return json.dumps([source, row]), clip.path.read_bytes()
+    def __call__(self, n: int) -> bytes:
+        """The file's content."""
+        return self.clips[n].path.read_bytes()
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,10 @@ def write(data: DigitsDataModule, address: str) -> None:
     copies, recordings = data.train_copies(), _recordings(data)
     if not copies:
         raise ValueError(f"data.split={data.split} leaves nothing to train on")
+    if any(copy.render.reads_files for copy in copies):
+        raise ValueError(
+            "data.train_sets: effects that read your own files are not known to those who read the shards: leave them out"
+        )
     sizes = torch.tensor([len(copy.used) for copy in copies])
     numbered = torch.stack([torch.arange(len(copies)).repeat_interleave(sizes), torch.cat([torch.arange(n) for n in sizes])], dim=1)
     shuffled = torch.randperm(len(numbered), generator=torch.Generator().manual_seed(ORDER_SEED))
@@ -106,14 +110,16 @@ def write(data: DigitsDataModule, address: str) -> None:
         "corpus": data.corpus.name,
         "recordings": hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12],
         "settings": shards.fixed(data.hparams),
+        "code": code_digest(),
         "n_train_clips": data.n_train_clips,
-        "n_recordings": len(recordings),
+        "clips": [(source, {name: getattr(clip, name) for name in CLIP}) for source, clip in recordings],
     }
+    about = json.loads(json.dumps(about))
     labels = torch.cat([copy.labels for copy in copies])[shuffled].to(torch.uint8)
     _write(f"{address}/{shards.ABOUT}", About(json.dumps(about), labels), 1, 1)
     if shards.about(address)[0] != about:
-        raise ValueError(f"{address}: holds shards of other settings, recordings or code: name another place")
-    _write(f"{address}/{shards.RECORDINGS}", Recordings(recordings), len(recordings), 1)
+        raise ValueError(f"{address}: holds shards of other settings, recordings or code: name another place, or delete them")
+    _write(f"{address}/{shards.RECORDINGS}", Recordings([clip for _, clip in recordings]), len(recordings), 1)
     _write(f"{address}/{shards.TRAIN}", TrainItems(copies, numbered[shuffled]), len(numbered), torch.get_num_threads())
 
 
@@ -125,38 +131,44 @@ def _recordings(data: DigitsDataModule) -> list[tuple[str, Clip]]:
 
 
 def _write(address: str, item: Callable[[int], Any], n_items: int, n_processes: int) -> None:
-    """Write what an earlier call has not written already."""
+    """Write what an earlier call has not written to its end."""
     with contextlib.suppress(ValueError):
-        shards.open_items(address)
+        shards.check_complete(address, n_items)
         return
+    how = {"chunk_size": CHUNK, "num_workers": n_processes, "keep_data_ordered": True, "mode": "overwrite", "verbose": False}
     try:
-        shards.litdata().optimize(
-            item,
-            inputs=list(range(n_items)),
-            output_dir=address,
-            chunk_size=CHUNK,
-            num_workers=n_processes,
-            keep_data_ordered=True,
-            use_checkpoint=True,
-            verbose=False,
-        )
-    except RuntimeError as error:
-        raise ValueError(f"{address}: {error}") from error
+        shards.litdata().optimize(item, inputs=list(range(n_items)), output_dir=address, **how)
+    except Exception as error:  # each kind of store has errors of its own; those of other processes come with a traceback
+        raise ValueError(f"{address}: not written: {_last_line(error)}") from error
+    shards.check_complete(address, n_items)
+
+
+def _last_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
 
 def main() -> None:
-    """Write what the command line asks for."""
+    """Write what the command line asks for.
+
+    Raises:
+        ValueError: as :func:`write`, or an impossible setting.
+    """
     from hydra import compose, initialize_config_dir
     from hydra.utils import instantiate
 
     if not sys.argv[1:] or sys.argv[1] in ("-h", "--help"):
-        sys.exit(USAGE)
+        print(USAGE)
+        return
     address, *overrides = sys.argv[1:]
     with initialize_config_dir(cli.CONF, version_base="1.3"):
         cfg = compose("train", overrides=["name=shards", "run_dir=.", *overrides])
     settings.check(cfg)
+    if "shards" in cfg.data:
+        raise ValueError("data=shards is what digits train reads; give the corpus that the shards are made of")
     write(instantiate(cfg.data), address)
-    print(f"digits train data=shards data.shards={address} {' '.join(overrides)}")
+    others = [override for override in overrides if not override.startswith(("data=", "data.root="))]
+    where = ["data=shards", f"data.source={cfg.data.source}", f"data.shards={shards.absolute(address)}"]
+    print(f"written; to train on it: {shlex.join(['digits', 'train', *where, *others])}")
 
 
 if __name__ == "__main__":

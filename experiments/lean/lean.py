@@ -73,7 +73,7 @@ def pooled(found: Sequence[Metrics]) -> str:
 
 
 def seconds(found: Sequence[Metrics]) -> float:
-    return statistics.median(metrics["train_s"] for metrics in found)
+    return statistics.median(metrics["train_s"] for metrics in found if metrics["train_s"])  # null if it was resumed
 
 
 def table(official: dict[Key, list[Metrics]], folds: dict[Key, list[Metrics]], loso: dict[Key, list[Metrics]]) -> str:

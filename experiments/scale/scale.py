@@ -26,11 +26,12 @@ from digits import cli
 from digits.corpora import espeak, fsdd
 from digits.corpora.corpus import cache_folder
 from digits.training import runs
+from digits.training.log_mels import log_mels
 from experiments import tables
 
 POLL_S = 0.02
 REPEATS = 3
-RENDERED_COPIES, STREAMED_COPIES = 1, 20
+RENDERED_COPIES, STREAMED_COPIES = 3, 20
 LIVES_OTHER_PARTS = [f"data.train_sets.{part}.copies=0" for part in ("clean", "synthetic", "words", "fragments", "pairs", "noises")]
 
 
@@ -84,9 +85,11 @@ def render(n_processes: str) -> dict[str, float]:
 
     torch.set_num_threads(int(n_processes))
     data = _data("experiment=live", "conditions=clean", *LIVES_OTHER_PARTS, f"data.train_sets.air.copies={RENDERED_COPIES}")
+    data.read()
+    renders = [copy.render for copy in data.train_copies()]
     started = time.perf_counter()
-    data.setup("fit")
-    return {"s": time.perf_counter() - started, "clips": RENDERED_COPIES * len(data.corpus.clips)}
+    log_mels(renders)
+    return {"s": time.perf_counter() - started, "clips": sum(len(render.clips) for render in renders)}
 
 
 def stream(folder: str) -> dict[str, float]:
@@ -120,7 +123,8 @@ def _data(*overrides: str) -> Any:
 def in_a_process(cache: Path, *arguments: str) -> dict[str, float]:
     """What this program measures with these arguments and an own cache."""
     command = [sys.executable, "-m", "experiments.scale.scale", "--measure", *arguments]
-    done = subprocess.run(command, env=os.environ | {"DIGITS_CACHE": str(cache)}, check=True, capture_output=True, text=True)
+    known = {"DIGITS_CACHE": str(cache), "FSDD_ROOT": str(fsdd.load().clips[0].path.parent)}
+    done = subprocess.run(command, env=os.environ | known, check=True, capture_output=True, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -149,16 +153,16 @@ def corpora(numbers: list[int]) -> str:
 
 
 def rendering() -> str:
-    """One process and two, in turn."""
-    taken: dict[int, list[dict[str, float]]] = {1: [], 2: []}
+    """By one process and by two."""
     espeak.load("espeak")  # babble is made of it
-    for n_processes in [1, 2] * REPEATS:
+    found = {}
+    for n_processes in (1, 2):
         with tempfile.TemporaryDirectory() as cache:
             for voices in cache_folder().glob("espeak-*"):
                 Path(cache, voices.name).symlink_to(voices)
-            taken[n_processes].append(in_a_process(Path(cache), "rendering", str(n_processes)))
-    seconds = {n: statistics.median(found["s"] for found in runs_) for n, runs_ in taken.items()}
-    clips = taken[1][0]["clips"]
+            found[n_processes] = in_a_process(Path(cache), "rendering", str(n_processes))
+    seconds = {n: measured["s"] for n, measured in found.items()}
+    clips = found[1]["clips"]
     rows = [[str(n), f"{clips:,.0f}", f"{s:.1f}", f"{clips / s:.0f}", f"{seconds[1] / s:.2f}"] for n, s in seconds.items()]
     print(rows, flush=True)
     return tables.table(["processes", "clips with effects", "s", "clips per s", "times as fast"], rows)
@@ -166,7 +170,7 @@ def rendering() -> str:
 
 def streaming() -> str:
     with tempfile.TemporaryDirectory() as folder:
-        found = in_a_process(cache_folder(), "shards", str(Path(folder, "shards")))
+        found = in_a_process(Path(folder, "cache"), "shards", str(Path(folder, "shards")))
     rows = [[name, f"{found[name]:,.0f}", f"{found['clips']:,.0f}"] for name in ("cache", "shards")]
     written = f"{found['write_s']:.0f} s to write, {found['mb']:.0f} MB"
     print(rows, written, flush=True)

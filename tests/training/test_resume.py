@@ -57,6 +57,16 @@ def test_a_resumed_run_can_be_given_more_epochs(tiny_corpus: Path, tmp_path: Pat
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["epoch"] == 3
 
 
+def test_a_checkpoint_from_before_a_setting_of_the_network_existed_resumes(tiny_corpus: Path, tmp_path: Path) -> None:
+    train(tiny_run(tiny_corpus, tmp_path, "trainer.max_epochs=1", "data.batch_size=20"))
+    content = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    for name in ("convolutions", "first_kernel"):
+        del content["hyper_parameters"]["network"][name]
+    torch.save(content, tmp_path / "last.ckpt")
+    longer = ("trainer.max_epochs=2", "data.batch_size=20", f"ckpt_path={tmp_path / 'last.ckpt'}")
+    assert train(tiny_run(tiny_corpus, tmp_path, *longer))["epochs"] == 2
+
+
 def test_evaluation_on_the_same_corpus_keeps_the_split_of_the_training(tiny_corpus: Path, tmp_path: Path) -> None:
     short = ("trainer.max_epochs=1", "data.batch_size=20", "data.split=speaker", "data.test_speakers=[ann]")
     trained = train(tiny_run(tiny_corpus, tmp_path / "run", *short))

@@ -1,6 +1,7 @@
 """A training set in shards holds what the one in memory holds; processes share it; what goes wrong is told in a sentence."""
 
 import builtins
+import json
 import os
 import shutil
 import signal
@@ -22,6 +23,7 @@ NOISY = "+data.train_sets.noisy={copies: 1, effects: {white_noise: {snr_db: [0, 
 BABBLE = "+conditions.babble={babble: {snr_db: 10}}"
 IDS_OF_A_RANK = """
 import os, sys, torch
+os.environ |= {"LITDATA_POSIX_FAST": sys.argv[4], "NNODES": "2"}
 from digits.training.shards import Streamed
 torch.distributed.init_process_group("gloo", rank=int(sys.argv[1]), world_size=2, init_method=f"file://{sys.argv[3]}")
 batches = Streamed(sys.argv[2], 7, seed=3)
@@ -46,7 +48,7 @@ def address(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     folder = tmp_path_factory.mktemp("shards") / "tiny"
     done = command(str(folder), *settings(tiny_corpus))
     assert done.returncode == 0, done.stderr
-    assert f"data=shards data.shards={folder}" in done.stdout
+    assert f"digits train data=shards data.source=folder data.shards={folder} '{NOISY}'" in done.stdout
     return folder
 
 
@@ -94,10 +96,13 @@ def test_the_order_depends_on_seed_and_epoch_alone(address: Path) -> None:
 
 
 @pytest.mark.extras
-def test_two_processes_see_each_clip_once(address: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("file_system", ["0", "1"])
+def test_two_processes_see_each_clip_once(address: Path, tmp_path: Path, file_system: str) -> None:
     program = [sys.executable, "-c", IDS_OF_A_RANK]
     ranks = [
-        subprocess.Popen([*program, str(rank), f"{address}/train", str(tmp_path / "meet")], stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [*program, str(rank), f"{address}/train", str(tmp_path / "meet"), file_system], stdout=subprocess.PIPE, text=True
+        )
         for rank in (0, 1)
     ]
     said = [rank.communicate(timeout=120)[0].splitlines() for rank in ranks]
@@ -132,15 +137,33 @@ def test_a_killed_run_resumes_where_another_would_be(tiny_corpus: Path, address:
 
 
 @pytest.mark.extras
-def test_an_interrupted_writing_goes_on(tiny_corpus: Path, tmp_path: Path, address: Path) -> None:
-    folder = tmp_path / "again"
-    shutil.copytree(address, folder)
-    shutil.rmtree(folder / "train")
-    with pytest.raises(ValueError, match="no shards can be read there"):
-        modules(tiny_corpus, folder)[1].train_dataloader()
+def test_a_killed_writing_is_noticed_and_made_good(tiny_corpus: Path, tmp_path: Path, address: Path) -> None:
+    folder = tmp_path / "killed"
+    program = [sys.executable, "-m", "digits.training.write_shards", str(folder), *settings(tiny_corpus)]
+    process = subprocess.Popen(
+        program, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    wait_until(lambda: (folder / "about" / "index.json").is_file() or process.poll() is not None)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    with pytest.raises(ValueError, match=r"no shards can be read there: they are missing, or were not written to their end"):
+        modules(tiny_corpus, folder)
     done = command(str(folder), *settings(tiny_corpus))
     assert done.returncode == 0, done.stderr
-    assert len(modules(tiny_corpus, folder)[1].train_dataloader()) == 80 // 80
+    test_shards_hold_what_memory_holds(tiny_corpus, folder)
+
+
+@pytest.mark.extras
+def test_a_training_set_that_lacks_items_is_noticed(tiny_corpus: Path, tmp_path: Path, address: Path) -> None:
+    folder = tmp_path / "short"
+    shutil.copytree(address, folder)
+    index = json.loads((folder / "train" / "index.json").read_text())
+    index["chunks"] = index["chunks"][:-1] or [index["chunks"][0] | {"chunk_size": 79}]
+    (folder / "train" / "index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match=r"holds \d+ items instead of 80: its writing was interrupted"):
+        modules(tiny_corpus, folder)
+    assert command(str(folder), *settings(tiny_corpus)).returncode == 0
+    assert len(modules(tiny_corpus, folder)[1].train_dataloader()) == 1
 
 
 @pytest.mark.extras
@@ -149,10 +172,34 @@ def test_what_cannot_be_is_told_in_a_sentence(tiny_corpus: Path, address: Path, 
     assert other.returncode == 1
     assert "holds shards of other settings" in other.stderr
     assert "Traceback" not in other.stderr
-    with pytest.raises(ValueError, match=r"its shards have data\.split = official, this run has all"):
+    with pytest.raises(ValueError, match=r"was written with data\.split = official, this run has all: give the settings"):
         modules(tiny_corpus, address, "data.split=all")
     with pytest.raises(ValueError, match="no shards can be read there"):
         modules(tiny_corpus, tmp_path / "nothing")
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny_corpus, broken)
+    next(broken.glob("7_ann_11.wav")).write_bytes(b"RIFF")
+    refused = command(str(tmp_path / "new"), *settings(broken))
+    assert refused.returncode == 1
+    assert "7_ann_11.wav" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.extras
+def test_a_checkpoint_is_evaluated_without_its_recipe(tiny_corpus: Path, address: Path, tmp_path: Path) -> None:
+    place = [
+        "data=shards",
+        "data.source=folder",
+        f"data.shards={address}",
+        "trainer.accelerator=cpu",
+        "conditions=clean",
+        "export=false",
+    ]
+    run = tmp_path / "run"
+    assert shell("train", *place, NOISY, "max_epochs=1", f"hydra.run.dir={run}").returncode == 0
+    again = shell("train", *place, "fit=false", f"ckpt_path={run / 'best.ckpt'}", f"hydra.run.dir={tmp_path / 'again'}")
+    assert again.returncode == 0, again.stderr
+    assert (run / "predictions.csv").read_text() == (tmp_path / "again" / "predictions.csv").read_text()
 
 
 @pytest.mark.extras
