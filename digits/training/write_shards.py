@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import importlib
 import json
+import re
 import shlex
 import sys
 from collections.abc import Callable
@@ -139,12 +140,15 @@ def _write(address: str, item: Callable[[int], Any], n_items: int, n_processes: 
     try:
         shards.litdata().optimize(item, inputs=list(range(n_items)), output_dir=address, **how)
     except Exception as error:  # each kind of store has errors of its own; those of other processes come with a traceback
-        raise ValueError(f"{address}: not written: {_last_line(error)}") from error
+        raise ValueError(f"{address}: not written: {_cause(error)}") from error
     shards.check_complete(address, n_items)
 
 
-def _last_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
+def _cause(error: Exception) -> str:
+    """What went wrong in one line, even if the message is another process's traceback."""
+    text = str(error).replace("\\n", "\n")
+    told = re.findall(r"^ValueError: (.+)$", text, re.MULTILINE) or text.split("\n")
+    return told[-1].strip() or type(error).__name__
 
 
 def main() -> None:
