@@ -12,8 +12,8 @@ from digits.corpora.corpus import N_DIGITS
 class DigitCNN(nn.Module):
     """Three convolutional blocks and a classifier head.
 
-    Each clip is first normalised to zero mean and unit variance. A block is some convolutions of 3 x 3, each with batch norm and
-    ReLU; 2 x 2 max pooling follows the first two blocks. The very first convolution has stride 2, which needs a quarter of the
+    Each clip is first normalised to zero mean and unit variance. A block is one or more 3 x 3 convolutions, each with batch norm
+    and ReLU; 2 x 2 max pooling follows the first two blocks. The very first convolution has stride 2, which needs a quarter of the
     arithmetic for the same accuracy. The head sees each channel's mean and maximum: the maximum says that a sound occurred, no
     matter when or how briefly.
 
@@ -21,8 +21,8 @@ class DigitCNN(nn.Module):
         channels: output channels of the three blocks.
         dropout: probability, before the final linear layer.
         n_outputs: 10, or 11 for a network with a "no digit" output.
-        convolutions: how many, in each of the three blocks.
-        first_kernel: size of the very first one, odd.
+        convolutions: number of convolutions in each of the three blocks.
+        first_kernel: kernel size of the very first convolution, odd.
 
     Raises:
         ValueError: a value outside its range.

@@ -2,8 +2,9 @@
 
 import os
 
-# Threads that wait for work should sleep instead of spinning: that saves more time beside a busy process than it costs
-# on an idle machine (experiments/bench). OpenMP reads this when torch loads it, so it comes before all other imports.
+# Threads that wait for work should sleep instead of spinning, for the sake of a process that becomes busy during a training; on an
+# idle machine that costs a quarter of the time (experiments/bench). OpenMP reads this when torch loads it, so it comes before all
+# other imports.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import contextlib

@@ -161,9 +161,14 @@ class DigitsDataModule(lightning.LightningDataModule):
     def read(self) -> None:
         """Find the recordings and divide them, without computing anything."""
         hparams = self.hparams
-        root = None if hparams["root"] is None else str(hparams["root"])  # a folder named 2024 comes as a number
-        self.corpus: Corpus = catalog.get(hparams["source"]).load(root)
+        self.corpus: Corpus = self._load_corpus()
         self.parts: Parts = corpus.divide(self.corpus.clips, hparams["split"], hparams["fold"], hparams["test_speakers"])
+
+    def _load_corpus(self) -> Corpus:
+        root = self.hparams["root"]
+        return catalog.get(self.hparams["source"]).load(
+            None if root is None else str(root)
+        )  # a folder named 2024 comes as a number
 
     def _test_renders(self) -> dict[str, Render]:
         """What each test condition but the clean one needs."""

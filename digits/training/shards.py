@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from digits.corpora.corpus import Clip, Corpus, cache_folder, divide, git_blob
+from digits.corpora.corpus import Clip, Corpus, cache_folder, git_blob
 from digits.files import write_whole
 from digits.training.batches import Labelled
 from digits.training.datamodule import Copy, DigitsDataModule
@@ -39,14 +39,13 @@ def litdata() -> Any:
     """
     try:
         import litdata
-
-        for name in ("litdata", "botocore"):  # they report every step
-            logging.getLogger(name).setLevel(logging.WARNING)
     except ModuleNotFoundError as error:
         raise ValueError(
             f"{error.name} is not installed: pip install '.[shards]' in a clone of this repository; experiments/scale says what to "
             "install first beside a CPU build of torch"
         ) from error
+    for name in ("litdata", "botocore"):  # they report every step
+        logging.getLogger(name).setLevel(logging.WARNING)
     return litdata
 
 
@@ -87,7 +86,7 @@ def open_items(address: str, **settings: Any) -> Any:
     try:
         # Its default decodes 32 items to use one.
         found = kind(address, cache_dir=str(cache_folder() / "shards"), batch_decode=0, **settings)
-        if found.posix_fast:  # on some file systems it would leave out the same clips in every epoch, to give whole shards away
+        if found.posix_fast:  # on network file systems it hands out whole shards, and leaves out the same clips each time
             found.posix_fast = replace(found.posix_fast, kind="posix")
         found.distributed_env.num_nodes = 1  # which it guesses; with several, some clips would come twice
         len(found)
@@ -97,7 +96,7 @@ def open_items(address: str, **settings: Any) -> Any:
 
 
 def check_complete(address: str, n_items: int) -> None:
-    """Before processes share the items.
+    """Check that all items are there, before several processes begin to share them.
 
     Raises:
         ValueError: there are more or fewer.
@@ -193,15 +192,15 @@ class ShardsDataModule(DigitsDataModule):
 
     def __init__(self, shards: str, **others: Any) -> None:
         super().__init__(**others)
-        self.save_hyperparameters(logger=False)
         self.address = absolute(shards)
 
-    def read(self) -> None:
+    def _load_corpus(self) -> Corpus:
+        """Of the recordings beside the shards."""
         self._about, self._labels = about(self.address)
         wanted = fixed(self.hparams)
         for name, written in self._about["settings"].items():
-            if (own := wanted.get(name)) != written:
-                shown = f"data.{name} = {written}, this run has {own}" if _is_short(written, own) else f"another data.{name}"
+            if (here := wanted.get(name)) != written:
+                shown = f"data.{name} = {written}, this run has {here}" if _is_short(written, here) else f"another data.{name}"
                 raise ValueError(f"{self.address}: was written with {shown}: give the settings of write_shards")
         if self._about["code"] != code_digest():
             log.warning(
@@ -209,10 +208,9 @@ class ShardsDataModule(DigitsDataModule):
             )
         check_complete(f"{self.address}/{TRAIN}", len(self._labels))
         clips = _restored(self.address, self._about)
-        self.corpus = Corpus(self._about["corpus"], clips.pop(OWN))
+        own = clips.pop(OWN)
         self._loaded |= clips
-        hparams = self.hparams
-        self.parts = divide(self.corpus.clips, hparams["split"], hparams["fold"], hparams["test_speakers"])
+        return Corpus(self._about["corpus"], own)
 
     def train_copies(self) -> list[Copy]:
         return []

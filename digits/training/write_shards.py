@@ -13,7 +13,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -32,7 +32,7 @@ USAGE = "usage: python -m digits.training.write_shards ADDRESS [SETTINGS of digi
 
 
 @dataclass(frozen=True, eq=False)
-class TrainItems:
+class Rendered:
     """Computes the items of a training set, a chunk at a time.
 
     Args:
@@ -50,7 +50,7 @@ class TrainItems:
 
 
 @lru_cache(maxsize=1)
-def _chunk(items: TrainItems, number: int) -> list[tuple[Tensor, int]]:
+def _chunk(items: Rendered, number: int) -> list[tuple[Tensor, int]]:
     torch.set_num_threads(1)  # there is a process for each core
     wanted = items.order[number * CHUNK : (number + 1) * CHUNK]
     found: dict[int, tuple[Tensor, int]] = {}
@@ -62,26 +62,12 @@ def _chunk(items: TrainItems, number: int) -> list[tuple[Tensor, int]]:
     return [found[place] for place in range(len(wanted))]
 
 
-@dataclass(frozen=True)
-class Recordings:
-    """Reads recordings."""
-
-    clips: list[Clip]
-
-    def __call__(self, n: int) -> bytes:
-        """The file's content."""
-        return self.clips[n].path.read_bytes()
+def _content(clips: list[Clip], n: int) -> bytes:
+    return clips[n].path.read_bytes()
 
 
-@dataclass(frozen=True)
-class About:
-    """The one item that says what the shards hold."""
-
-    text: str
-    labels: Tensor
-
-    def __call__(self, n: int) -> tuple[str, Tensor]:
-        return self.text, self.labels
+def _single(item: tuple[str, Tensor], n: int) -> tuple[str, Tensor]:
+    return item
 
 
 def write(data: DigitsDataModule, address: str) -> None:
@@ -106,7 +92,8 @@ def write(data: DigitsDataModule, address: str) -> None:
     sizes = torch.tensor([len(copy.used) for copy in copies])
     numbered = torch.stack([torch.arange(len(copies)).repeat_interleave(sizes), torch.cat([torch.arange(n) for n in sizes])], dim=1)
     shuffled = torch.randperm(len(numbered), generator=torch.Generator().manual_seed(ORDER_SEED))
-    content = [data.recordings, *(copy.render.key for copy in copies)]
+    kept = [(source, clip.name, clip.blob) for source, clip in recordings]
+    content = [data.recordings, kept, *(copy.render.key for copy in copies)]
     about = {
         "corpus": data.corpus.name,
         "recordings": hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12],
@@ -115,13 +102,13 @@ def write(data: DigitsDataModule, address: str) -> None:
         "n_train_clips": data.n_train_clips,
         "clips": [(source, {name: getattr(clip, name) for name in CLIP}) for source, clip in recordings],
     }
-    about = json.loads(json.dumps(about))
+    about = json.loads(json.dumps(about))  # tuples become lists
     labels = torch.cat([copy.labels for copy in copies])[shuffled].to(torch.uint8)
-    _write(f"{address}/{shards.ABOUT}", About(json.dumps(about), labels), 1, 1)
+    _write(f"{address}/{shards.ABOUT}", partial(_single, (json.dumps(about), labels)), 1, 1)
     if shards.about(address)[0] != about:
         raise ValueError(f"{address}: holds shards of other settings, recordings or code: name another place, or delete them")
-    _write(f"{address}/{shards.RECORDINGS}", Recordings([clip for _, clip in recordings]), len(recordings), 1)
-    _write(f"{address}/{shards.TRAIN}", TrainItems(copies, numbered[shuffled]), len(numbered), torch.get_num_threads())
+    _write(f"{address}/{shards.RECORDINGS}", partial(_content, [clip for _, clip in recordings]), len(recordings), 1)
+    _write(f"{address}/{shards.TRAIN}", Rendered(copies, numbered[shuffled]), len(numbered), torch.get_num_threads())
 
 
 def _recordings(data: DigitsDataModule) -> list[tuple[str, Clip]]:

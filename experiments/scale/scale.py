@@ -171,10 +171,10 @@ def rendering() -> str:
 def streaming() -> str:
     with tempfile.TemporaryDirectory() as folder:
         found = in_a_process(Path(folder, "cache"), "shards", str(Path(folder, "shards")))
-    rows = [[name, f"{found[name]:,.0f}", f"{found['clips']:,.0f}"] for name in ("cache", "shards")]
-    written = f"{found['write_s']:.0f} s to write, {found['mb']:.0f} MB"
-    print(rows, written, flush=True)
-    return tables.table(["batches from", "clips per s", f"clips ({written})"], rows)
+    written = {"cache": ["-", "-"], "shards": [f"{found['write_s']:.0f}", f"{found['mb']:.0f}"]}
+    rows = [[name, f"{found['clips']:,.0f}", f"{found[name]:,.0f}", *columns] for name, columns in written.items()]
+    print(rows, flush=True)
+    return tables.table(["batches from", "clips", "clips per s", "to write, s", "disk, MB"], rows)
 
 
 def main() -> int:
