@@ -1,4 +1,8 @@
-"""Networks: log-mel (batch, 1, n_mels, frames) in dB -> logits (batch, n_outputs): the ten digits, optionally "no digit"."""
+"""Networks: log-mel (batch, 1, n_mels, frames) in dB -> logits (batch, n_outputs): the ten digits, optionally "no digit".
+
+Each has ``features``, log-mel -> (batch, n_features), and a ``head``, whose only layer with weights is linear; forward is one after
+the other. An enrolled voice is fitted to the features (:mod:`digits.recognition.voice`).
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -56,9 +60,12 @@ class DigitCNN(nn.Module):
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * third, n_outputs))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster on a CPU
 
-    def forward(self, log_mel: Tensor) -> Tensor:
+    def features(self, log_mel: Tensor) -> Tensor:
         maps = self.blocks(normalize(log_mel))  # (batch, channels[2], n_mels / 8, frames / 8)
-        return self.head(torch.cat([maps.mean(dim=(2, 3)), maps.amax(dim=(2, 3))], dim=1))
+        return torch.cat([maps.mean(dim=(2, 3)), maps.amax(dim=(2, 3))], dim=1)
+
+    def forward(self, log_mel: Tensor) -> Tensor:
+        return self.head(self.features(log_mel))
 
 
 class DigitResNet(nn.Module):
@@ -110,14 +117,17 @@ class DigitResNet(nn.Module):
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * embedding, n_outputs))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster on a CPU
 
-    def forward(self, log_mel: Tensor) -> Tensor:
+    def features(self, log_mel: Tensor) -> Tensor:
         # The reference is the loudest value: a clip's mean would depend on the length of its word. The log-mel spans 60 dB below it
         # (LogMel's top_db), which / 15 + 2 maps to [-2, 2], the range that batch norm and weight initialisation expect.
         loudest = log_mel.amax(dim=(1, 2, 3), keepdim=True)
         maps = self.blocks((log_mel - loudest) / 15 + 2)  # (batch, channels[3], n_mels / 4, frames / 8)
         frames = self.embed(maps.flatten(1, 2))  # (batch, embedding, frames / 8)
         weights = self.attention(frames).softmax(dim=-1)
-        return self.head(torch.cat([(weights * frames).sum(dim=-1), frames.amax(dim=-1)], dim=1))
+        return torch.cat([(weights * frames).sum(dim=-1), frames.amax(dim=-1)], dim=1)
+
+    def forward(self, log_mel: Tensor) -> Tensor:
+        return self.head(self.features(log_mel))
 
 
 class Residual(nn.Module):

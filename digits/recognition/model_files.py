@@ -38,6 +38,12 @@ class Model(Protocol):
     def __call__(self, windows: NDArray[numpy.float32]) -> NDArray[numpy.float32]:
         """The remainder to 1 in each row is the probability that the sound is not a digit."""
 
+    def outputs(self, windows: NDArray[numpy.float32]) -> dict[str, NDArray[numpy.float32]]:
+        """``probabilities`` as above, and what led to them: ``log_mel`` (batch, 1, n_mels, frames), dB; ``features`` (batch, n).
+
+        A file of an older ``digits export`` has only the probabilities.
+        """
+
 
 def load(path: str | Path) -> Model:
     """Load a model and check that it answers a test signal with probabilities.
@@ -138,4 +144,8 @@ class OnnxModel:
             raise ValueError(f"{name}: not a model that digits export wrote, or damaged ({reason})") from error
 
     def __call__(self, windows: NDArray[numpy.float32]) -> NDArray[numpy.float32]:
-        return self._session.run(None, {"waveform": windows})[0]
+        return self._session.run(["probabilities"], {"waveform": windows})[0]
+
+    def outputs(self, windows: NDArray[numpy.float32]) -> dict[str, NDArray[numpy.float32]]:
+        names = [output.name for output in self._session.get_outputs()]
+        return dict(zip(names, self._session.run(names, {"waveform": windows}), strict=True))

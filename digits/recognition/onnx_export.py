@@ -1,7 +1,8 @@
 """Writes a trained model as one ONNX file, and checks that the file gives the model's probabilities.
 
 The ONNX graph takes windows of one word at the front end's rate, (batch, samples), and returns calibrated probabilities, (batch,
-10); log-mel, network and temperature are inside. The remainder to 1 is the probability of no digit. What happens before the graph
+10); log-mel, network and temperature are inside. The remainder to 1 is the probability of no digit. Two more outputs show what led
+there: ``log_mel``, (batch, 1, n_mels, frames), dB, and ``features``, (batch, n_features). What happens before the graph
 (trimming at the recording's own rate, resampling, centring) is stored in the metadata as settings of
 :class:`digits.features.FrontEnd`, beside the labels, the threshold and the origin of the weights.
 """
@@ -23,22 +24,22 @@ from digits.audio import Waveform
 from digits.corpora.corpus import N_DIGITS
 from digits.recognition.model_files import OnnxModel, seal
 from digits.recognition.recognizer import Recognizer
-from digits.recognition.torch_models import Trained
+from digits.recognition.torch_models import OUTPUTS, Trained
 
 MAX_DIFFERENCE = 1e-4  # of any probability
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
 class Graph(nn.Module):
-    """:meth:`Trained.probabilities` as a module whose parameters the exporter finds."""
+    """:meth:`Trained.compute` as a module whose parameters the exporter finds."""
 
     def __init__(self, trained: Trained) -> None:
         super().__init__()
         self.log_mel, self.network = trained.front_end.log_mel, trained.network
         self.trained = trained
 
-    def forward(self, waveform: Tensor) -> Tensor:
-        return self.trained.probabilities(waveform)
+    def forward(self, waveform: Tensor) -> tuple[Tensor, ...]:
+        return self.trained.compute(waveform)
 
 
 def can_export() -> bool:
@@ -112,7 +113,7 @@ def _exported(graph: Graph, examples: Tensor) -> Any:
             dynamo=True,
             external_data=False,
             input_names=["waveform"],
-            output_names=["probabilities"],
+            output_names=list(OUTPUTS),
             dynamic_shapes=({0: torch.export.Dim("batch")},),
             verbose=False,
         )

@@ -25,6 +25,7 @@ from digits.recognition.calibration import Calibration
 from digits.word_window import WordWindow
 
 PLAIN_PRETRAINED_PATH = Path(__file__).parent.parent / "pretrained" / "public.npz"
+OUTPUTS = ("probabilities", "log_mel", "features")  # of a model, as in an exported file
 FORMAT = 1
 FACTS = ("experiment", "corpus", "seed")  # what a checkpoint says about its training
 DAMAGED = (
@@ -56,13 +57,20 @@ class Trained:
     def threshold(self) -> float:
         return self.calibration.threshold
 
-    def probabilities(self, windows: Tensor) -> Tensor:
-        """Probabilities of the digits, (batch, samples) -> (batch, 10); this is what an exported model computes."""
-        return calibration.probabilities(self.network(self.front_end.log_mel(windows)), self.calibration.temperature)
+    def compute(self, windows: Tensor) -> tuple[Tensor, ...]:
+        """The :data:`OUTPUTS` for windows (batch, samples), as an exported model computes them."""
+        log_mel = self.front_end.log_mel(windows)
+        features = self.network.features(log_mel)  # type: ignore[operator]
+        logits = self.network.head(features)  # type: ignore[operator]
+        return calibration.probabilities(logits, self.calibration.temperature), log_mel, features
+
+    def outputs(self, windows: NDArray[numpy.float32]) -> dict[str, NDArray[numpy.float32]]:
+        with torch.inference_mode():
+            computed = self.compute(torch.from_numpy(windows))
+        return {name: output.numpy() for name, output in zip(OUTPUTS, computed, strict=True)}
 
     def __call__(self, windows: NDArray[numpy.float32]) -> NDArray[numpy.float32]:
-        with torch.inference_mode():
-            return self.probabilities(torch.from_numpy(windows)).numpy()
+        return self.outputs(windows)["probabilities"]
 
 
 def load(path: str | Path) -> Trained:

@@ -3,6 +3,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -33,11 +34,32 @@ def test_it_runs_without_this_package_on_batches_of_any_size(exported_model: Pat
     front_end = json.loads(metadata["front_end"])
     length = round(front_end["window_s"] * front_end["sample_rate"])
     windows = numpy.random.default_rng(0).standard_normal((5, length)).astype("float32")
-    (together,) = session.run(None, {"waveform": windows})
+    together, *_ = session.run(None, {"waveform": windows})
     assert together.shape == (5, 10)
     numpy.testing.assert_allclose(together.sum(axis=1), 1, atol=1e-5)
     for window, probabilities in zip(windows, together, strict=True):
         numpy.testing.assert_allclose(session.run(None, {"waveform": window[None]})[0][0], probabilities, atol=1e-5)
+
+
+def test_it_shows_what_led_to_its_answer(plain_model: Path, exported_model: Path, tiny_corpus: Path) -> None:
+    trained, exported = torch_models.load(plain_model), model_files.load(exported_model)
+    windows = trained.window(*audio.read(tiny_corpus / "5_bob_1.wav"))[None]
+    outputs = exported.outputs(windows)
+    assert tuple(outputs) == torch_models.OUTPUTS
+    numpy.testing.assert_allclose(outputs["log_mel"], trained.front_end.log_mel(torch.from_numpy(windows)), atol=1e-3)
+    logits = trained.network.head(torch.from_numpy(outputs["features"]))  # type: ignore[operator]
+    numpy.testing.assert_allclose((logits / 1.5).softmax(dim=1).detach(), outputs["probabilities"], atol=1e-5)
+
+
+def test_an_older_file_still_answers(exported_model: Path, tmp_path: Path) -> None:
+    graph = onnx.load(exported_model)
+    del graph.graph.output[1:]
+    del graph.metadata_props[-1]  # the seal
+    older = tmp_path / "older.onnx"
+    older.write_bytes(model_files.seal(graph.SerializeToString()))
+    windows = numpy.random.default_rng(0).standard_normal((2, model_files.load(older).window.length)).astype("float32")
+    assert tuple(model_files.load(older).outputs(windows)) == ("probabilities",)
+    numpy.testing.assert_array_equal(model_files.load(older)(windows), model_files.load(exported_model)(windows))
 
 
 def test_a_file_that_answers_otherwise_is_an_error(
