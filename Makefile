@@ -13,7 +13,7 @@ setup: $(INSTALLED) ## make .venv and install the pinned dependencies
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "digits needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[live,denoise,train,export,espeak,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[live,web,denoise,train,export,espeak,dev]'
 	@touch $@
 
 sweep: setup ## train baseline and robust over three seeds each and compare them

@@ -16,11 +16,21 @@ from digits import __version__
 COMMANDS = {
     "train": "train, test and record one run, or a sweep of many",
     "mic": "hear digits live, from a microphone or a file",
+    "web": "hear digits in the browser",
+    "enroll": "teach a model your voice",
     "predict": "recognise the digit in recordings",
     "export": "write a model as one ONNX file that runs without torch",
     "calibrate": "fit a model's confidence on held-out runs and write it as one plain file",
 }
-EXTRAS = {"train": "train", "mic": "live", "predict": "live", "export": "live,train,export", "calibrate": "train"}
+EXTRAS = {
+    "train": "train",
+    "mic": "live",
+    "web": "live,web",
+    "enroll": "live",
+    "predict": "live",
+    "export": "live,train,export",
+    "calibrate": "train",
+}
 USAGE = "usage: digits COMMAND ...\n\n" + "\n".join(f"  {name:<10} {does}" for name, does in COMMANDS.items())
 EXAMPLES = """
 Run digits COMMAND --help for details. Examples:

@@ -1,11 +1,9 @@
 """Hear spoken digits live: ``digits mic``, or ``python -m digits.mic``."""
 
-import contextlib
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import hydra
 from omegaconf import DictConfig
@@ -13,10 +11,8 @@ from omegaconf import DictConfig
 from digits import cli, files, settings
 
 if TYPE_CHECKING:
-    from digits.live.listener import Heard
     from digits.live.prompt import Prompt
     from digits.live.recorder import Recorder
-    from digits.live.screen import Lines
 
 
 def main() -> None:
@@ -74,13 +70,12 @@ def hear(cfg: DictConfig) -> None:
     from digits.training import runs
 
     live = sys.stdout.isatty() and cfg.input is None if cfg.live == "auto" else cfg.live
-    shown = screen.make(cfg.output, live and not cfg.prompt)  # a question must stay to be seen
+    shown = screen.make(cfg.output, live)
     ckpt_path, note = (cfg.ckpt_path, "") if cfg.ckpt_path else runs.choose_model(cfg.outputs, cfg.prefer)
     recognizer = Recognizer.load(ckpt_path, cfg.threshold)
     recorder = Recorder(cfg.record, str(cfg.speaker), shown.say) if cfg.record else None
-    prompt = Prompt(recorder, cfg.rounds, shown.say) if recorder and cfg.prompt else None
-    with contextlib.ExitStack() as stack:
-        blocks, sample_rate, name = _open(cfg, stack, shown.say)
+    prompt = Prompt(recorder, cfg.rounds, shown.ask) if recorder and cfg.prompt else None
+    with microphone.opened(cfg.input, cfg.device, cfg.block_ms, shown.say) as (blocks, sample_rate, name):
         isolated = cfg.isolated and not prompt  # an answer to a question counts wherever it stands
         listener = Listener(Segmenter(sample_rate, **cfg.segmenter), recognizer, cfg.denoise, prompt or recorder, isolated)
         try:
@@ -89,7 +84,9 @@ def hear(cfg: DictConfig) -> None:
                     shown.say(note)
                 if announcement := _announce(recorder, prompt):
                     shown.say(announcement)
-                _show(listen(blocks, listener, shown, cfg.seconds), shown, prompt)
+                sounds = listen(blocks, listener, shown, cfg.seconds)
+                for heard in prompt.answers(sounds) if prompt else sounds:
+                    shown.show(heard)
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)
     if prompt:
@@ -98,32 +95,11 @@ def hear(cfg: DictConfig) -> None:
         raise OSError(f"{recorder.folder}: not everything that was heard could be recorded")
 
 
-def _open(cfg: DictConfig, stack: contextlib.ExitStack, say: Callable[[str], None]) -> tuple[Any, int, str]:
-    """Blocks of sound, their sample rate, and the name of the file or device."""
-    from digits.live import microphone
-
-    if cfg.input is not None:
-        return *microphone.read_file(cfg.input, cfg.block_ms), cfg.input
-    opened = stack.enter_context(microphone.Microphone(microphone.find_device(cfg.device), cfg.block_ms, say))
-    return opened, opened.sample_rate, opened.device["name"]
-
-
 def _announce(recorder: "Recorder | None", prompt: "Prompt | None") -> str:
     if recorder is None:
         return ""
     labels = "" if prompt else "; the digits in the names are the model's guesses: check them before you train on them"
     return f"recording to {recorder.folder}{labels}"
-
-
-def _show(sounds: "Iterator[Heard]", shown: "Lines", prompt: "Prompt | None") -> None:
-    if prompt:
-        prompt.ask()
-    for heard in sounds:
-        shown.show(heard)
-        if prompt and prompt.done:
-            break
-        if prompt:
-            prompt.ask()
 
 
 def check(cfg: DictConfig) -> None:

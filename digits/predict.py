@@ -8,9 +8,7 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,10 +16,10 @@ from digits import cli, files
 
 if TYPE_CHECKING:
     from digits.audio import Waveform
-    from digits.recognition.recognizer import Prediction, Recognizer
+    from digits.live.recording import Sound
+    from digits.recognition.recognizer import Recognizer
 
 STDIN = "-"
-ONE_WORD_S = 2.5  # a longer recording may hold several words, and is searched for them; FSDD's longest clip lasts 2.3 s
 COLUMNS = ("path", "digit", "probability", "accepted", "start_s")
 EXAMPLES = """examples:
   digits predict seven.wav four.flac           one line per file
@@ -33,19 +31,6 @@ EXAMPLES = """examples:
   digits predict --score recordings/           how many are right, by names like 7_ann_0.wav
   digits predict --threshold 0.9 seven.wav     accept only what is at least 90 % probable
   digits predict --ckpt-path outputs/.../best.ckpt seven.wav"""
-
-
-@dataclass(frozen=True)
-class Sound:
-    """What a recording holds; ``start_s`` and ``end_s`` are None if it is short enough to be one word.
-
-    ``prediction`` is None for a sound that cannot be one word; ``reason`` says why it, or the prediction, is rejected.
-    """
-
-    prediction: "Prediction | None"
-    reason: str | None
-    start_s: float | None = None
-    end_s: float | None = None
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -65,7 +50,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    from digits.recognition.recognizer import Recognizer  # here, so that --help is quick
+    from digits.live.recording import sounds_in  # here, so that --help is quick
+    from digits.recognition.recognizer import Recognizer
 
     try:
         ckpt_path, note = _choose() if options.ckpt_path is None else (options.ckpt_path, "")
@@ -81,7 +67,7 @@ def _predict(options: argparse.Namespace) -> int:
     failed = False
     for path, open_recording in _recordings(options.files):
         try:
-            _report(path, _sounds(recognizer, *open_recording()), options)
+            _report(path, sounds_in(recognizer, *open_recording()), options)
         except (ValueError, FileNotFoundError, PermissionError) as error:
             _say(error)
             failed = True
@@ -95,6 +81,7 @@ def _say(error: Exception) -> None:
 def _score(names: list[str], recognizer: "Recognizer") -> int:
     """Print how many recordings of one word are recognised as what their file names say; each counts once."""
     from digits.corpora.folder import parse_name
+    from digits.live.recording import ONE_WORD_S, sounds_in
     from digits.recognition.score import score
 
     answers, failed = {}, False
@@ -102,7 +89,7 @@ def _score(names: list[str], recognizer: "Recognizer") -> int:
         try:
             recording = open_recording()
             digit, speaker, _ = parse_name(Path(path), others=True)
-            sound = next(_sounds(recognizer, *recording), None)
+            sound = next(sounds_in(recognizer, *recording), None)
             if sound is None or sound.prediction is None or sound.start_s is not None:
                 raise ValueError(f"{path}: longer than {ONE_WORD_S} s, which is no recording of one word")
             answers[os.path.realpath(path)] = digit, speaker, sound.prediction
@@ -114,23 +101,7 @@ def _score(names: list[str], recognizer: "Recognizer") -> int:
     return int(failed)
 
 
-def _sounds(recognizer: "Recognizer", blocks: "Iterator[Waveform]", sample_rate: int) -> Iterator[Sound]:
-    """What a recording holds: one word if it is short, else whatever the microphone's loop hears in it."""
-    from digits.live.listener import Listener, listen
-    from digits.live.segmenter import Segmenter
-
-    first = next(blocks)
-    if len(first) <= ONE_WORD_S * sample_rate:
-        for _ in blocks:  # none is left, but the file may turn out to be damaged
-            pass
-        prediction = recognizer(first, sample_rate)
-        yield Sound(prediction, prediction.reason)
-        return
-    for heard in listen(chain([first], blocks), Listener(Segmenter(sample_rate), recognizer)):
-        yield Sound(heard.prediction, heard.reason, heard.start_s, heard.end_s)
-
-
-def _report(path: str, sounds: Iterator[Sound], options: argparse.Namespace) -> None:
+def _report(path: str, sounds: "Iterator[Sound]", options: argparse.Namespace) -> None:
     heard = False
     for sound in sounds:
         heard = True
@@ -207,13 +178,13 @@ def _raise(error: Exception) -> "tuple[Iterator[Waveform], int]":
     raise error
 
 
-def _text_line(path: str, sound: Sound) -> str:
+def _text_line(path: str, sound: "Sound") -> str:
     guess = f"{sound.prediction.digit}  {sound.prediction.probability:.1%}" if sound.prediction else "-"
     time = "" if sound.start_s is None else f"  at {sound.start_s:.2f} s"
     return f"{cli.printable(path)}: {guess}{time}" + (f"  {sound.reason}" if sound.reason else "")
 
 
-def _print_csv(path: str, sound: Sound) -> None:
+def _print_csv(path: str, sound: "Sound") -> None:
     guess = (sound.prediction.digit, f"{sound.prediction.probability:.4f}") if sound.prediction else ("", "")
     _print_row(path, *guess, sound.reason is None, "" if sound.start_s is None else f"{sound.start_s:.3f}")
 
@@ -222,10 +193,8 @@ def _print_row(*cells: object) -> None:
     csv.writer(sys.stdout, lineterminator="\n").writerow(cells)
 
 
-def _json_line(path: str, sound: Sound) -> str:
-    guess = asdict(sound.prediction) if sound.prediction else {"digit": None, "probability": None, "probabilities": None}
-    times = {} if sound.start_s is None else {"start_s": sound.start_s, "end_s": sound.end_s}
-    return json.dumps({"path": path, **guess, "reason": sound.reason, "accepted": sound.reason is None, **times})
+def _json_line(path: str, sound: "Sound") -> str:
+    return json.dumps({"path": path, **sound.facts()})
 
 
 def _choose() -> tuple[str, str]:

@@ -1,7 +1,7 @@
-"""What the settings of ``digits train``, ``mic`` and ``export`` may be, checked before anything is made or loaded.
+"""What the settings of the commands may be, checked before anything is made or loaded.
 
-:data:`TRAIN`, :data:`MIC` and :data:`EXPORT` list them by name, and :data:`MODEL` those that a model file brings along. The
-constructors keep checks of their own, for use as a library.
+:data:`TRAIN`, :data:`MIC`, :data:`ENROLL`, :data:`WEB` and :data:`EXPORT` list them by name, and :data:`MODEL` those that a model
+file brings along. The constructors keep checks of their own, for use as a library.
 """
 
 from collections.abc import Iterator, Mapping
@@ -150,6 +150,23 @@ MIC = {
     "segmenter.*": Kind(
         f"be a number from 0 to {MAX_SEGMENTER}", lambda value: is_number(value, int | float) and 0 <= value <= MAX_SEGMENTER
     ),
+}
+ENROLL = {name: MIC[name] for name in ("ckpt_path", "outputs", "prefer", "rounds", "device", "input", "block_ms", "live")} | {
+    "name": optional(MIC["speaker"]),
+    "voices": MIC["outputs"],
+    "root": optional(FOLDER),
+    "delete": SWITCH,
+}
+WEB = {name: MIC[name] for name in ("ckpt_path", "outputs", "prefer", "threshold", "isolated")} | {
+    "host": Kind("be an address of this machine, like 127.0.0.1 or 0.0.0.0", is_text),
+    "port": whole(0, 65_535),
+    "hosts": list_of(TEXT, "names, like [digits.example.org]"),
+    "voices": optional(TEXT, "be the name of a folder, or auto"),
+    "streams": whole(1, 10_000),
+    "idle_s": number(0, 86_400, without=(0,)),
+    "speed": number(1, 10_000),
+    "upload_mb": number(0, 10_000, without=(0,)),
+    "upload_s": number(0, 86_400, without=(0,)),
 }
 MODEL = {name: kind for name, kind in TRAIN.items() if name.startswith(("model.", "data.front_end."))} | {"threshold": PROBABILITY}
 EXPORT = {

@@ -14,7 +14,7 @@ FLOORS = (  # each part of the package imports only from its own floor or from t
     {"networks", "settings"},
     {"recognition"},
     {"training", "live"},
-    {"train", "mic", "predict", "export", "calibrate", "__main__"},
+    {"train", "mic", "web", "enroll", "predict", "export", "calibrate", "__main__"},
 )
 NEEDS_NOTHING_OF = {  # parts of one floor that stay apart
     "features": {"corpora", "effects"},

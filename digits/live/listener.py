@@ -136,22 +136,42 @@ def listen(
         watcher: is told the level.
         seconds: stop after this many seconds of sound.
     """
-    segmenter = listener.segmenter
-    samples = silent = overruns = 0
+    meter, overruns = Meter(listener.segmenter, watcher), 0
     for block in blocks:
         overruns = getattr(blocks, "overruns", 0)
         for heard in listener.hear(block, getattr(blocks, "backlog_s", 0.0)):
             yield replace(heard, overruns=overruns)
-        samples += len(block)
-        silent = 0 if block.any() else silent + len(block)
-        if watcher and 0 <= silent - SILENCE_S * segmenter.sample_rate < len(block):
-            watcher.only_zeros()
-        if watcher and _passes_a_mark(samples, len(block), segmenter.sample_rate // LEVEL_HZ):
-            watcher.level(segmenter.level_db, segmenter.floor_db, segmenter.threshold_db, overruns)
-        if seconds is not None and samples >= seconds * segmenter.sample_rate:
+        meter.read(block, overruns)
+        if seconds is not None and meter.samples >= seconds * listener.segmenter.sample_rate:
             break
     yield from (replace(heard, overruns=overruns) for heard in listener.finish())
 
 
-def _passes_a_mark(samples: int, of_block: int, step: int) -> bool:
-    return samples // step > (samples - of_block) // step
+class Meter:
+    """Tells a watcher the level of a stream while its blocks come in.
+
+    Args:
+        segmenter: has heard each block before the meter reads it.
+        watcher: may be None.
+    """
+
+    def __init__(self, segmenter: Segmenter, watcher: Watcher | None) -> None:
+        self.segmenter, self.watcher = segmenter, watcher
+        self.samples = self._zeros = 0
+
+    def read(self, block: Waveform, overruns: int = 0) -> None:
+        """Take the next block, shape (samples,)."""
+        rate, step = self.segmenter.sample_rate, self.segmenter.sample_rate // LEVEL_HZ
+        before, self.samples = self.samples, self.samples + len(block)
+        self._zeros = 0 if block.any() else self._zeros + len(block)
+        if self.watcher is None:
+            return
+        if 0 <= self._zeros - SILENCE_S * rate < len(block):
+            self.watcher.only_zeros()
+        if self.samples // step > before // step:
+            self.watcher.level(self.segmenter.level_db, self.segmenter.floor_db, self.segmenter.threshold_db, overruns)
+
+    @property
+    def zeros_s(self) -> float:
+        """How long nothing but zeros has come."""
+        return self._zeros / self.segmenter.sample_rate

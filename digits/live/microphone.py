@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -191,6 +191,22 @@ class Microphone:
                     self._open()
                     self.say(f"{name} is back")
                     return
+
+
+@contextlib.contextmanager
+def opened(
+    recording: str | None, device: int | str | None, block_ms: float, say: "Callable[[str], None]"
+) -> "Iterator[tuple[Iterable[Waveform], int, str]]":
+    """A recording if there is one, else a microphone: its blocks, sample rate and name; see :class:`Microphone`.
+
+    Raises:
+        ValueError, OSError: as :func:`digits.audio.stream`, :func:`find_device` and :class:`Microphone`.
+    """
+    if recording is not None:
+        yield *read_file(recording, block_ms), recording
+    else:
+        with Microphone(find_device(device), block_ms, say) as opened:
+            yield opened, opened.sample_rate, opened.device["name"]
 
 
 def _receive(process: "subprocess.Popen[bytes]", blocks: "queue.Queue[tuple[int, float, bytes] | None]") -> None:

@@ -4,6 +4,7 @@ import io
 from collections.abc import Callable
 from pathlib import Path
 
+from digits.audio import Waveform
 from digits.corpora.corpus import NONE
 from digits.files import write_whole
 from digits.live.listener import Heard
@@ -30,10 +31,9 @@ class Recorder:
         if not speaker.isalnum():
             raise ValueError(f"speaker must consist of letters and digits, got {speaker}")
         self.folder, self.speaker, self.say = Path(folder).expanduser(), speaker, say
-        whole = self.folder.resolve()
-        if not whole.name:
+        if not self.folder.resolve().name:
             raise ValueError(f"record must be a folder with a name, got {folder}")
-        self.rejected = whole.with_name(f"{whole.name}_rejected")
+        self.rejected = rejected_of(self.folder)
         self.broken = False
         _make(self.folder)
         self._taken = 1 + max((int(path.stem.split("_")[-1]) for path in self._saved()), default=-1)
@@ -58,11 +58,19 @@ class Recorder:
             return
         try:
             _make(folder)
-            write_whole(path, _wav(word))  # a file that a full disk cut short would later be taken for a recording
+            write_whole(
+                path, wav(word.waveform, word.sample_rate)
+            )  # a file that a full disk cut short would later be taken for a recording
         except OSError as error:
             self.broken = True
             self.say(f"{path} cannot be saved ({error.strerror or error}): recording has stopped, listening goes on")
         self._taken += 1
+
+
+def rejected_of(folder: Path) -> Path:
+    """Where rejected sounds go."""
+    whole = folder.resolve()
+    return whole.with_name(f"{whole.name}_rejected")
 
 
 def _make(folder: Path) -> None:
@@ -74,9 +82,10 @@ def _make(folder: Path) -> None:
         raise OSError(f"{folder} cannot be made: {error.strerror}") from error
 
 
-def _wav(word: Word) -> bytes:
+def wav(waveform: Waveform, sample_rate: int) -> bytes:
+    """The content of a 16-bit wav file."""
     import soundfile
 
     content = io.BytesIO()
-    soundfile.write(content, word.waveform, word.sample_rate, format="WAV", subtype="PCM_16")
+    soundfile.write(content, waveform, sample_rate, format="WAV", subtype="PCM_16")
     return content.getvalue()

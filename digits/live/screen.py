@@ -70,6 +70,10 @@ class Lines:
     def say(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
+    def ask(self, question: str) -> None:
+        """Show a question until the next one."""
+        self.say(question)
+
     @contextlib.contextmanager
     def running(self, title: str) -> Iterator[None]:
         """Surrounds the time in which sound comes in."""
@@ -104,7 +108,7 @@ class LiveView(Lines):
         from rich.console import Console
 
         self.console = console or Console()
-        self.title = ""
+        self.title = self.question = ""
         self._words: deque[Heard] = deque(maxlen=WORDS_SHOWN)
         self._rejected: deque[Heard] = deque(maxlen=REJECTED_SHOWN)
         self._messages: deque[_Message] = deque(maxlen=MESSAGES)
@@ -121,6 +125,9 @@ class LiveView(Lines):
 
     def say(self, text: str) -> None:
         self._messages.append(_Message(text))
+
+    def ask(self, question: str) -> None:
+        self.question = question
 
     @contextlib.contextmanager
     def running(self, title: str) -> Iterator[None]:
@@ -140,6 +147,7 @@ class LiveView(Lines):
         body = Group(
             self._meter(inner),
             Text(),
+            *([Text(f"{self.question}\n", style="bold")] if self.question else []),
             self._digits(inner),
             Text(),
             *self._grey(inner),

@@ -1,7 +1,7 @@
-"""Model files: one :func:`load` for ``pretrained``, ``.onnx``, ``.npz`` and ``.ckpt``. Nothing in a file is ever executed.
+"""Model files: one :func:`load` for ``pretrained``, ``.onnx``, ``.npz``, ``.ckpt`` and ``.voice``. Nothing in a file is executed.
 
-An ``.onnx`` file, which ``digits export`` writes, runs with onnxruntime. The other kinds need torch and are read by
-:mod:`digits.recognition.torch_models`.
+An ``.onnx`` file, which ``digits export`` writes, runs with onnxruntime. ``.npz`` and ``.ckpt`` need torch and are read by
+:mod:`digits.recognition.torch_models`. A ``.voice``, which ``digits enroll`` writes, names one of the others, which it changes.
 """
 
 import hashlib
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from digits import settings
 from digits.corpora.corpus import N_DIGITS
+from digits.recognition import voice
 from digits.word_window import WordWindow
 
 TOLERANCE = 1e-3  # of probabilities
@@ -49,15 +50,15 @@ def load(path: str | Path) -> Model:
     """Load a model and check that it answers a test signal with probabilities.
 
     Args:
-        path: ``pretrained``, a file of ``digits export`` (.onnx) or ``digits calibrate`` (.npz), or a checkpoint of
-            ``digits train`` (.ckpt); ``last.ckpt`` is not calibrated and has no threshold.
+        path: ``pretrained``, a file of ``digits export`` (.onnx), ``digits calibrate`` (.npz) or ``digits enroll`` (.voice), or a
+            checkpoint of ``digits train`` (.ckpt); ``last.ckpt`` is not calibrated and has no threshold.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged or not a model of this project, its training diverged, or the package that runs it is
             missing.
     """
-    model = _load(PRETRAINED_PATH if str(path) == PRETRAINED else Path(path))
+    model = _load(file_of(path))
     length = model.window.length
     try:
         sweep = numpy.sin(numpy.arange(2 * length) ** 1.3)  # noise would cost the import of numpy.random, 8 ms at each start
@@ -69,7 +70,35 @@ def load(path: str | Path) -> Model:
     return model
 
 
+def file_of(path: str | Path) -> Path:
+    """Where a model is, ``pretrained`` included."""
+    return PRETRAINED_PATH if str(path) == PRETRAINED else Path(path)
+
+
+def with_voice(path: Path, model: Model, sha256: str) -> voice.PersonalModel:
+    """The model with the voice in a file.
+
+    Args:
+        path: of the voice.
+        model: has been loaded.
+        sha256: of the model's file.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`digits.recognition.voice.read`; or the voice was fitted to another model.
+    """
+    own = voice.read(path)
+    if own.sha256 != sha256:
+        again = f"digits enroll name={path.stem} root=FOLDER fits it to this one, from its recordings"
+        raise ValueError(f"{path}: fitted to another model, or to another version of {own.model}; {again}")
+    return voice.PersonalModel(model, own)
+
+
 def _load(path: Path) -> Model:
+    if path.suffix == voice.SUFFIX:
+        base = file_of(voice.read(path).model)
+        if base.suffix == voice.SUFFIX:
+            raise ValueError(f"{path}: {voice.DAMAGED} (it names another voice as its model)")
+        return with_voice(path, _load(base), voice.sha256(base))
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such model; {PRETRAINED} is the one that comes with the package")
     if path.stat().st_size > settings.MAX_MODEL_BYTES:

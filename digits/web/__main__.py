@@ -1,0 +1,91 @@
+"""Hear spoken digits in the browser: ``digits web``, or ``python -m digits.web``."""
+
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import hydra
+from omegaconf import DictConfig
+
+from digits import cli, settings
+
+if TYPE_CHECKING:
+    from digits.live.voices import Voices
+
+
+def main() -> None:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    if {"-m", "--multirun"} & set(sys.argv[1:]):
+        sys.exit("digits web: -m and --multirun are only for digits train")
+    cli.run(job, "digits web")
+
+
+@hydra.main(version_base="1.3", config_path=cli.CONF, config_name="web")
+def job(cfg: DictConfig) -> None:
+    serve(cfg)
+
+
+def serve(cfg: DictConfig) -> None:
+    """Serve the page until the program is interrupted.
+
+    Raises:
+        ValueError, OSError: no model, an impossible setting, or an address that cannot be used, named in the message.
+    """
+    settings.check(cfg, settings.WEB)
+    try:
+        import uvicorn
+
+        from digits.web.server import Server
+    except ModuleNotFoundError as error:
+        raise ValueError(cli.not_installed(error, cli.EXTRAS["web"])) from error
+    from digits.recognition.recognizer import Recognizer
+    from digits.training import runs
+    from digits.web.choices import Choices
+    from digits.web.sockets import MAX_MESSAGE_BYTES, Limits
+
+    ckpt_path, note = (cfg.ckpt_path, "") if cfg.ckpt_path else runs.choose_model(cfg.outputs, cfg.prefer)
+    recognizer = Recognizer.load(ckpt_path, cfg.threshold)
+    limits = Limits(cfg.streams, cfg.idle_s, cfg.speed, cfg.upload_mb, cfg.upload_s)
+    choices = Choices(recognizer, str(ckpt_path), cfg.isolated, _voices(cfg))
+    server = Server(choices, limits, tuple(cfg.hosts))
+    config = uvicorn.Config(
+        server.app,
+        log_level="warning",
+        ws_max_size=MAX_MESSAGE_BYTES,
+        ws_per_message_deflate=False,  # sound does not shrink
+        limit_concurrency=2 * limits.streams + 100,
+        timeout_graceful_shutdown=2,
+        server_header=False,
+    )
+    with _listening(cfg.host, cfg.port) as opened:
+        print(f"model: {ckpt_path}{note and f' ({note})'}", file=sys.stderr)
+        print(f"open http://{_name(cfg.host)}:{opened.getsockname()[1]} in a browser; Ctrl-C to stop", flush=True)
+        uvicorn.Server(config).run([opened])
+
+
+def _voices(cfg: DictConfig) -> "Voices | None":
+    from digits.live.voices import Voices
+    from digits.web.server import LOCAL
+
+    folder = cfg.voices
+    if folder == "auto":
+        folder = Path(cfg.outputs) / "voices" if cfg.host in LOCAL else None
+    return None if folder is None else Voices(folder)
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=512)
+    except OSError as error:
+        raise OSError(f"cannot listen on host={host} port={port}: {error.strerror}; port=0 takes any that is free") from error
+
+
+def _name(host: str) -> str:
+    return "localhost" if host in ("127.0.0.1", "0.0.0.0", "::1", "::") else host  # noqa: S104
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""What a visitor may choose, by the query of an address: a threshold, a voice, or to teach one."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from digits import settings
+from digits.live.prompt import Prompt
+from digits.live.recorder import Recorder
+from digits.live.voices import Lesson, Voices
+from digits.recognition import model_files, voice
+from digits.recognition.recognizer import Recognizer
+from digits.web.stream import Stream
+
+ROUNDS = 3  # of the ten digits, to teach a voice
+
+
+class RefusedError(Exception):
+    """Something that a visitor may not do or send; the message says why.
+
+    Args:
+        status: of HTTP.
+    """
+
+    def __init__(self, reason: str, status: int = 400) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class Choices:
+    """Makes recognisers and streams as visitors want them.
+
+    Args:
+        recognizer: of those who choose nothing.
+        model: its file, or ``pretrained``.
+        isolated: reject digits in the middle of other speech.
+        voices: that visitors can teach, use and delete; None if they cannot.
+    """
+
+    def __init__(self, recognizer: Recognizer, model: str, isolated: bool, voices: Voices | None) -> None:
+        self.default, self.model, self.isolated, self._voices = recognizer, model, isolated, voices
+        self._sha256 = voice.sha256(model_files.file_of(model))
+        self._learning: set[str] = set()  # voices
+
+    @property
+    def voices(self) -> Voices:
+        """The voices that visitors may use.
+
+        Raises:
+            RefusedError: there are none.
+        """
+        if self._voices is None:
+            raise RefusedError("this server keeps no voices", 403)
+        return self._voices
+
+    def names(self) -> list[str] | None:
+        """Of the voices; None if visitors may not use them."""
+        return None if self._voices is None else self._voices.names()
+
+    def recognizer(self, query: Mapping[str, str]) -> Recognizer:
+        """A recogniser with the ``threshold`` and the ``voice`` in the query.
+
+        Raises:
+            RefusedError, ValueError, OSError: an impossible threshold, or no such voice.
+        """
+        model, threshold = self.default.model, self.default.threshold
+        if "threshold" in query:
+            threshold = probability(query["threshold"])
+        if "voice" in query:
+            model = self.voices.load(query["voice"], model, self._sha256)  # type: ignore[arg-type]  # it was loaded from a file
+        return Recognizer(self.default.window, model, threshold)
+
+    def stream(self, query: Mapping[str, str]) -> Stream:
+        """A stream at the ``sample_rate`` in the query, with recordings and pictures if it holds ``details``.
+
+        Raises:
+            RefusedError, ValueError, OSError: as :meth:`recognizer`, or an impossible sample rate.
+        """
+        rate = query.get("sample_rate", "")
+        if not (rate.isascii() and rate.isdecimal() and len(rate) < 10):
+            raise RefusedError(f"sample_rate must be a whole number of hertz, got {rate[:20] or 'nothing'}")
+        isolated = self.isolated and "enroll" not in query  # an answer to a question counts wherever it stands
+        return Stream(self.recognizer(query), int(rate), isolated, "details" in query)
+
+    @contextlib.contextmanager
+    def teaching(self, stream: Stream, query: Mapping[str, str]) -> Iterator[None]:
+        """Meanwhile, a stream asks for digits if the query says ``enroll``, with the name of a voice.
+
+        Raises:
+            RefusedError, ValueError, OSError: an impossible name, or one that is being taught already; or the disk is full.
+        """
+        if (name := query.get("enroll")) is None:
+            yield
+            return
+        if name in self._learning:
+            raise RefusedError(f"somebody is teaching the voice {name} at this moment")
+        stream.prompt = Prompt(Recorder(self.voices.recordings(name), name, stream.say), ROUNDS, stream.ask)
+        stream.prompt.ask()
+        self._learning.add(name)
+        try:
+            yield
+        finally:
+            self._learning.discard(name)
+
+    def teach(self, query: Mapping[str, str]) -> Lesson:
+        """Fit the voice that a stream has recorded.
+
+        Raises:
+            ValueError, OSError: as :meth:`digits.live.voices.Voices.teach`.
+        """
+        return self.voices.teach(query["enroll"], self.model)
+
+
+def probability(value: Any) -> float:
+    """A visitor's threshold.
+
+    Raises:
+        RefusedError: it is not a number from 0 to 1.
+    """
+    with contextlib.suppress(TypeError, ValueError):
+        if settings.PROBABILITY.allows(number := float(value)):
+            return number
+    raise RefusedError(f"threshold must {settings.PROBABILITY.must}, got {str(value)[:20]}")
