@@ -25,6 +25,7 @@ Waveform = NDArray[numpy.float32]  # (samples,)
 
 SAMPLE_RATE = 48_000  # Hz; what microphones and browsers deliver
 MIN_RATE_HZ, MAX_RATE_HZ = 4000, 768_000  # no speech below this range, no sound card above it
+MAX_CHANNELS = 32  # no recording of a word has more, and a block of a thousand would fill the memory
 MIN_PEAK = 1e-6  # of full scale, -120 dB: no microphone is that quiet
 MIN_DURATION_S = 0.02  # anything shorter cannot hold a word, nor a frame of digits.word_window
 BLOCK_S = 4.0  # files are read piece by piece
@@ -79,6 +80,8 @@ def _open(path: Path, content: bytes | None) -> soundfile.SoundFile:
         if damage.is_cut_off(file.extra_info) or damage.lacks_its_end(file.format, path, content):
             raise ValueError(TRUNCATED)
         _check_rate(file.samplerate)
+        if file.channels > MAX_CHANNELS:
+            raise ValueError(f"at most {MAX_CHANNELS} channels can be mixed down, this file has {file.channels}")
     file.seekable = lambda: False  # or soundfile seeks after each block, which damages mp3; and it cannot seek in GSM
     return file
 

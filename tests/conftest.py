@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 from hydra.core.singleton import Singleton
-from support import Outcome, compose_config, require, tiny_run, write_corpus
+from support import Outcome, compose_config, module_of, require, tiny_run, write_corpus
 
 from digits.corpora.corpus import Clip
 from digits.corpora.folder import read_folder
@@ -112,7 +112,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         capsys.readouterr()
         last_words = ""
         try:
-            returncode = importlib.import_module(f"digits.{name}").main() or 0
+            returncode = importlib.import_module(module_of(name)).main() or 0
         except SystemExit as end:
             returncode = end.code if isinstance(end.code, int) else int(end.code is not None)
             last_words = f"{end.code}\n" if isinstance(end.code, str) else ""

@@ -24,6 +24,11 @@ REPOSITORY = Path(__file__).parent.parent
 NO_SKIPS = bool(os.environ.get("DIGITS_NO_SKIPS"))  # set by CI: there a missing part is a failure, not a skip
 
 
+def module_of(command: str) -> str:
+    """The module that a command runs; a package runs its ``__main__``."""
+    return f"digits.{command}.__main__" if (REPOSITORY / "digits" / command).is_dir() else f"digits.{command}"
+
+
 def require(condition: object, reason: str) -> None:
     """Skip the test with its reason where something it needs is missing."""
     if not condition:

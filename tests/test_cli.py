@@ -14,7 +14,7 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import InstantiationException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError
-from support import Outcome, shell
+from support import Outcome, module_of, shell
 
 from digits import cli
 
@@ -31,7 +31,7 @@ def test_help_lists_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytes
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
 def test_every_command_is_a_module_with_a_main(name: str) -> None:
-    main = importlib.import_module(f"digits.{name}").main
+    main = importlib.import_module(module_of(name)).main
     assert all(parameter.default is not inspect.Parameter.empty for parameter in inspect.signature(main).parameters.values())
 
 
@@ -41,7 +41,7 @@ def test_an_unknown_command_is_named(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["digits", argument])
     assert cli.main() == 2
-    expected = f"digits: there is no {what} {argument}; the commands are train, mic, predict, export, calibrate\n"
+    expected = f"digits: there is no {what} {argument}; the commands are train, mic, web, enroll, predict, export, calibrate\n"
     assert capsys.readouterr().err == expected
 
 

@@ -12,7 +12,10 @@ from omegaconf import DictConfig
 from digits import cli, settings
 
 if TYPE_CHECKING:
+    import uvicorn
+
     from digits.live.voices import Voices
+    from digits.web.server import Server
 
 
 def main() -> None:
@@ -37,32 +40,41 @@ def serve(cfg: DictConfig) -> None:
     try:
         import uvicorn
 
+        from digits.web.choices import Choices
         from digits.web.server import Server
+        from digits.web.sockets import Limits
     except ModuleNotFoundError as error:
         raise ValueError(cli.not_installed(error, cli.EXTRAS["web"])) from error
     from digits.recognition.recognizer import Recognizer
     from digits.training import runs
-    from digits.web.choices import Choices
-    from digits.web.sockets import MAX_MESSAGE_BYTES, Limits
 
     ckpt_path, note = (cfg.ckpt_path, "") if cfg.ckpt_path else runs.choose_model(cfg.outputs, cfg.prefer)
-    recognizer = Recognizer.load(ckpt_path, cfg.threshold)
+    choices = Choices(Recognizer.load(ckpt_path, cfg.threshold), str(ckpt_path), cfg.isolated, _voices(cfg))
     limits = Limits(cfg.streams, cfg.idle_s, cfg.speed, cfg.upload_mb, cfg.upload_s)
-    choices = Choices(recognizer, str(ckpt_path), cfg.isolated, _voices(cfg))
-    server = Server(choices, limits, tuple(cfg.hosts))
-    config = uvicorn.Config(
+    with listening(cfg.host, cfg.port) as opened:
+        print(f"model: {ckpt_path}{note and f' ({note})'}", file=sys.stderr)
+        print(f"open http://{_name(cfg.host)}:{opened.getsockname()[1]} in a browser; Ctrl-C to stop", flush=True)
+        try:
+            uvicorn.Server(configured(Server(choices, limits, tuple(cfg.hosts)))).run([opened])
+        except KeyboardInterrupt:
+            print("stopped", file=sys.stderr)
+
+
+def configured(server: "Server") -> "uvicorn.Config":
+    """How uvicorn runs the server."""
+    import uvicorn
+
+    from digits.web.sockets import MAX_MESSAGE_BYTES
+
+    return uvicorn.Config(
         server.app,
         log_level="warning",
         ws_max_size=MAX_MESSAGE_BYTES,
         ws_per_message_deflate=False,  # sound does not shrink
-        limit_concurrency=2 * limits.streams + 100,
+        limit_concurrency=2 * server.limits.streams + 100,
         timeout_graceful_shutdown=2,
         server_header=False,
     )
-    with _listening(cfg.host, cfg.port) as opened:
-        print(f"model: {ckpt_path}{note and f' ({note})'}", file=sys.stderr)
-        print(f"open http://{_name(cfg.host)}:{opened.getsockname()[1]} in a browser; Ctrl-C to stop", flush=True)
-        uvicorn.Server(config).run([opened])
 
 
 def _voices(cfg: DictConfig) -> "Voices | None":
@@ -75,12 +87,18 @@ def _voices(cfg: DictConfig) -> "Voices | None":
     return None if folder is None else Voices(folder)
 
 
-def _listening(host: str, port: int) -> socket.socket:
+def listening(host: str, port: int) -> socket.socket:
+    """A socket that takes connections.
+
+    Raises:
+        OSError: the address cannot be used.
+    """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=512)
     except OSError as error:
-        raise OSError(f"cannot listen on host={host} port={port}: {error.strerror}; port=0 takes any that is free") from error
+        reason = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror  # without what Python adds to it
+        raise OSError(f"cannot listen on host={host} port={port}: {reason}; port=0 takes any that is free") from error
 
 
 def _name(host: str) -> str:

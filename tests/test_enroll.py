@@ -1,0 +1,150 @@
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy
+import pytest
+import soundfile
+from support import Outcome, sequence, shell, spoken, write_corpus
+
+from digits import audio
+from digits.corpora.folder import read_folder
+from digits.live import voices
+from digits.recognition.recognizer import Recognizer
+
+Command = Callable[..., Outcome]
+
+
+@pytest.fixture
+def recordings(tmp_path: Path) -> Path:
+    return write_corpus(tmp_path / "recordings", takes=3, speakers=("ann",))
+
+
+@pytest.fixture
+def enroll(command: Command, exported_model: Path, tmp_path: Path) -> Callable[..., Outcome]:
+    def run(*arguments: str) -> Outcome:
+        return command("enroll", f"voices={tmp_path / 'voices'}", f"ckpt_path={exported_model}", *arguments)
+
+    return run
+
+
+def test_a_voice_is_learnt_from_a_folder_and_taken_by_every_command(
+    enroll: Callable[..., Outcome], recordings: Path, tmp_path: Path, command: Command
+) -> None:
+    began = time.monotonic()
+    done = enroll("name=ann", f"root={recordings}")
+    assert done.returncode == 0, done.stderr
+    assert time.monotonic() - began < 10
+    path = tmp_path / "voices" / "ann.voice"
+    assert re.match(rf"{path}: 30 recordings; \d+ of them were right before, \d+ are with a voice that has not heard", done.stdout)
+    assert done.stdout.endswith(f"to use it: digits mic ckpt_path={path}\n")
+    sound = tmp_path / "seven.wav"
+    soundfile.write(sound, spoken(7, 0, 99), 8000)
+    predicted = command("predict", "--ckpt-path", str(path), str(sound))
+    assert predicted.stdout.startswith(f"{sound}: 7 ")
+    heard = command("mic", str(sequence(tmp_path / "words.wav", [3, 8])), f"ckpt_path={path}", "threshold=0", "output=jsonl")
+    assert re.findall(r'"digit": (\d)', heard.stdout) == ["3", "8"]
+    assert Recognizer.load(path)(*audio.read(sound)).digit == 7
+
+
+def test_it_asks_and_keeps_what_it_heard_as_a_corpus(enroll: Callable[..., Outcome], tmp_path: Path) -> None:
+    words = sequence(tmp_path / "words.wav", [3] * 22)
+    sound, rate = soundfile.read(words)
+    sound[rate // 2] = 1.0  # a click comes first
+    soundfile.write(words, sound, rate)
+    done = enroll("name=ann", "rounds=2", f"input={words}")
+    assert done.returncode == 0, done.stderr
+    asked = re.findall(r"^(.*)say (\w+) \((\d+) of 20\)$", done.stderr, re.MULTILINE)
+    assert asked[1] == ("that was too short; again, ", asked[0][1], "1")
+    corpus = read_folder(tmp_path / "voices" / "ann", "x")
+    assert sorted(clip.digit for clip in corpus.clips) == sorted([*range(10)] * 2)
+    assert {clip.speaker for clip in corpus.clips} == {"ann"}
+    assert (tmp_path / "voices" / "ann.voice").is_file()
+    assert "does not help" in done.stdout  # ten names for the same word
+
+
+def test_too_few_answers_teach_nothing_and_are_kept(enroll: Callable[..., Outcome], tmp_path: Path) -> None:
+    done = enroll("name=ann", f"input={sequence(tmp_path / 'words.wav', [3, 8])}")
+    assert done.returncode == 1
+    assert done.stderr.endswith(
+        "digits enroll: not every digit was recorded 3 times, so nothing was learnt; the recordings are kept\n"
+    )
+    assert len(list((tmp_path / "voices" / "ann").iterdir())) == 2
+    assert not (tmp_path / "voices" / "ann.voice").exists()
+
+
+def test_a_voice_is_deleted_with_its_recordings_and_nothing_else(
+    enroll: Callable[..., Outcome], recordings: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "voices"
+    for name in ("ann", "bob"):
+        assert enroll(f"name={name}", f"root={recordings}").returncode == 0
+    write_corpus(folder / "ann", takes=1, speakers=("ann",))
+    (folder / "ann" / "notes.txt").write_text("mine")
+    done = enroll("name=ann", "delete=true")
+    assert done.stdout == f"{folder / 'ann.voice'} and its recordings are deleted\n"
+    assert sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*")) == ["ann", "ann/notes.txt", "bob.voice"]
+    done = enroll("name=ann", "delete=true")
+    assert (done.returncode, done.stderr) == (1, f"digits enroll: there is no voice ann in {folder}; there are: bob\n")
+    assert len(list(recordings.iterdir())) == 30
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), r"name=NAME is needed, the name of the voice; in .*voices there are: none yet"),
+        (("name=../ann",), r"the name of a voice must consist of letters and digits, got \.\./ann"),
+        (("name=ann", "root=nowhere"), "nowhere: no such folder"),
+        (("name=ann", "delete=true"), "there is no voice ann in .*voices"),
+        (("name=ann", "rounds=0"), "rounds must be a whole number"),
+        (("name=ann", "input=nowhere.wav"), "nowhere.wav: no such file"),
+        (("-m", "name=ann,bob"), "-m and --multirun are only for digits train"),
+    ],
+)
+def test_mistakes_are_told_in_one_sentence(enroll: Callable[..., Outcome], arguments: tuple[str, ...], message: str) -> None:
+    done = enroll(*arguments)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.search(rf"^digits enroll: {message}[^\n]*\n\Z", done.stderr, re.MULTILINE), done.stderr
+
+
+def test_a_folder_without_every_digit_is_refused(enroll: Callable[..., Outcome], recordings: Path, tmp_path: Path) -> None:
+    for path in recordings.glob("[27]_*"):
+        path.unlink()
+    done = enroll("name=ann", f"root={recordings}")
+    assert done.stderr.endswith("at least one recording of each digit is needed; there is none of 2, 7\n")
+    assert not (tmp_path / "voices" / "ann.voice").exists()
+
+
+def test_a_voice_is_no_model_to_change(enroll: Callable[..., Outcome], recordings: Path, tmp_path: Path) -> None:
+    assert enroll("name=ann", f"root={recordings}").returncode == 0
+    done = enroll("name=bob", f"root={recordings}", f"ckpt_path={tmp_path / 'voices' / 'ann.voice'}")
+    assert done.stderr.endswith("ann.voice is a voice already; give the model that it changes\n")
+
+
+def test_a_recording_under_a_wrong_name_is_pointed_out(exported_model: Path, recordings: Path, tmp_path: Path) -> None:
+    wrong = recordings / "2_ann_0.wav"
+    soundfile.write(wrong, spoken(5, 0, 60), 8000)
+    for take in range(3, 12):  # enough that the wrong one does not count
+        for digit in range(10):
+            soundfile.write(recordings / f"{digit}_ann_{take}.wav", spoken(digit, 0, take), 8000)
+    lesson = voices.Voices(tmp_path / "voices").teach("ann", str(exported_model), recordings)
+    assert (wrong, 5) in lesson.doubtful or lesson.right_after < lesson.n_recordings  # type: ignore[operator]
+    assert len(lesson.doubtful) <= 1
+
+
+def test_it_needs_no_torch(exported_model: Path, recordings: Path, tmp_path: Path) -> None:
+    blocker = tmp_path / "blocked"
+    blocker.mkdir()
+    (blocker / "torch.py").write_text("raise ImportError('no torch here')")
+    settings = (f"root={recordings}", f"voices={tmp_path / 'voices'}", f"ckpt_path={exported_model}")
+    done = shell("enroll", "name=ann", *settings, extra={"PYTHONPATH": str(blocker)})
+    assert done.returncode == 0, done.stderr
+
+
+def test_silence_between_recordings_does_not_matter(enroll: Callable[..., Outcome], recordings: Path, tmp_path: Path) -> None:
+    for path in recordings.iterdir():
+        sound, rate = soundfile.read(path)
+        soundfile.write(path, numpy.concatenate([numpy.zeros(rate // 3), sound, numpy.zeros(rate // 2)]), rate)
+    assert enroll("name=ann", f"root={recordings}").returncode == 0
+    assert Recognizer.load(tmp_path / "voices" / "ann.voice")(spoken(7, 0, 99), 8000).digit == 7
