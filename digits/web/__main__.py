@@ -97,7 +97,8 @@ def listening(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=512)
     except OSError as error:
-        reason = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror  # without what Python adds to it
+        found = not isinstance(error, socket.gaierror) and error.errno
+        reason = os.strerror(found) if found else error.strerror  # the former without what Python adds to it
         raise OSError(f"cannot listen on host={host} port={port}: {reason}; port=0 takes any that is free") from error
 
 

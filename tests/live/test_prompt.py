@@ -15,9 +15,12 @@ RATE = 8000
 
 
 def word(waveform: Waveform | None = None, noise: Waveform | None = None, reason: str | None = None) -> Word:
-    quiet = 1e-4 * numpy.random.default_rng(0).standard_normal(RATE // 2).astype("float32")
     said = spoken(3, 0, 0) if waveform is None else waveform
-    return Word(1.0, 1.5, 1.6, said, quiet if noise is None else noise, RATE, reason)
+    return Word(1.0, 1.5, 1.6, said, hiss(1e-4) if noise is None else noise, RATE, reason)
+
+
+def hiss(amplitude: float) -> Waveform:
+    return numpy.float32(amplitude) * numpy.random.default_rng(0).standard_normal(RATE // 2, dtype=numpy.float32)
 
 
 def faint(said: Waveform) -> Waveform:
@@ -51,9 +54,7 @@ def test_a_good_recording_has_nothing_wrong() -> None:
     ],
 )
 def test_what_is_wrong_with_a_recording_is_said(change: Callable[[Waveform], Waveform], complaint: str) -> None:
-    noise = 1e-3 * numpy.random.default_rng(0).standard_normal(RATE // 2).astype("float32")
-    said = change(spoken(3, 0, 0) + 0 * noise[0])
-    assert what_is_wrong(word(said, noise)) == complaint
+    assert what_is_wrong(word(change(spoken(3, 0, 0)), hiss(1e-3))) == complaint
 
 
 @pytest.mark.parametrize("reason", [TOO_SHORT, TOO_LONG])

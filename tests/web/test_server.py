@@ -160,7 +160,7 @@ def test_a_voice_is_taught_used_and_deleted(
         with client.stream(f"sample_rate={RATE}&enroll=ann") as connection:
             lines = received(connection)
             assert next(lines)["type"] == "ready"
-            answers = []
+            answers: list[dict[str, Any]] = []
             while "enrolled" not in [message["type"] for message in answers]:
                 question = ""
                 for block in blocks(samples(sentence([])), seconds=0.5):

@@ -33,7 +33,7 @@ def of_type(messages: list[Message], name: str) -> list[Message]:
 def test_a_stream_hears_what_the_microphone_s_loop_hears(recognizer: Recognizer, seconds: float) -> None:
     content = samples(sentence([7, 0, 4]))
     heard = of_type(fed(Stream(recognizer, RATE), content, seconds), "heard")
-    sound = numpy.frombuffer(content, dtype="<i2").astype("float32") / 32768
+    sound = numpy.frombuffer(content, dtype="<i2").astype(numpy.float32) / numpy.float32(32768)
     expected = list(listen([sound], Listener(Segmenter(RATE), recognizer)))
     assert [(m["start_s"], m["end_s"], m["digit"], m["probability"], m["reason"]) for m in heard] == [
         (h.start_s, h.end_s, h.digit, h.probability, h.reason) for h in expected

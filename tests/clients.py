@@ -26,7 +26,7 @@ def samples(waveform: Iterable[float] | numpy.ndarray) -> bytes:
 
 def sentence(digits: Iterable[int], rate: int = RATE, gap_s: float = 0.6) -> numpy.ndarray:
     """Words of the tiny corpus with pauses between them and a faint noise floor."""
-    parts = [numpy.zeros(rate // 2)]
+    parts: list[numpy.ndarray] = [numpy.zeros(rate // 2)]
     for digit in digits:
         parts += [audio.resample(spoken(digit, 0, 50), 8000, rate), numpy.zeros(round(gap_s * rate))]
     sound = numpy.concatenate(parts)
