@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -128,11 +128,11 @@ class Voices:
         clips = _recordings(Path(root).expanduser() if root else self.recordings(name))
         labels = [parse_name(clip)[0] for clip in clips]
         seen = voice.examples(model, [audio.read(clip) for clip in clips], labels)
-        weights, bias = voice.fit(seen)
+        own = voice.fit(seen)
         path.parent.mkdir(parents=True, exist_ok=True)
         named = model_name if model_name == model_files.PRETRAINED else str(base.resolve())
-        voice.Voice(weights, bias, named, voice.sha256(base)).write(path)
-        after = voice.answers(seen, weights, bias)
+        replace(own, model=named, sha256=voice.sha256(base)).write(path)
+        after = voice.answers(seen, own)
         doubtful = [(clips[n], int(after[n])) for n in numpy.flatnonzero(after != seen.labels) if after[n] in seen.labels]
         before = int((voice.answers(seen) == seen.labels).sum())
         return Lesson(path, len(clips), before, _right_without_being_heard(seen), doubtful)
@@ -163,5 +163,5 @@ def _right_without_being_heard(seen: voice.Examples) -> int | None:
     right = 0
     for fold in sorted(set(folds.tolist())):
         left_out = seen.part(folds == fold)
-        right += int((voice.answers(left_out, *voice.fit(seen.part(folds != fold))) == left_out.labels).sum())
+        right += int((voice.answers(left_out, voice.fit(seen.part(folds != fold))) == left_out.labels).sum())
     return right

@@ -1,10 +1,10 @@
-"""A person's own voice: a change to the head of a trained model, fitted to a few recordings of each digit, without torch.
+"""A person's own voice: a change to the answers of a trained model, fitted to a few recordings of each digit, without torch.
 
-The model's log-probabilities are shifted by a linear function of the features that its head judges. The function is fitted by
-multinomial logistic regression, starting from the model as it is and held close to it by a penalty. Two things keep it from taking
-whatever the person says for a digit: features are counted from the mean of the recordings, so that only what tells the digits apart
-is learnt, and the recordings played backwards, which are speech but no digits, must keep the answers that they had.
-experiments/enroll measures it.
+The model's log-probabilities are shifted by a function of the features that its head judges. The function is fitted by kernel
+logistic regression with an L2 penalty, starting from the model as it is. Three things keep it from taking whatever is said for a
+digit, and from harming others: features are counted from the mean of the recordings, so that only what tells the digits apart is
+learnt; the recordings played backwards, which are speech but no digits, must keep the answers that they had; and the kernel, the
+product of a linear and a Gaussian one, leaves alone what is unlike the recordings. experiments/enroll measures it.
 """
 
 import hashlib
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 SUFFIX = ".voice"
 FORMAT = 1
-MAX_BYTES = 1_000_000  # ours have 50,000
+MAX_BYTES = 20_000_000  # of a file; thirty recordings take 150,000
 N_OUTPUTS = N_DIGITS + 1  # the last is "no digit"
-PENALTY = 0.05  # on squared weights; experiments/enroll
+PENALTY = 0.03  # experiments/enroll
 STEPS = 400  # of gradient descent, which then has long converged
 LEAST = 1e-7  # of a probability before its logarithm, float32's resolution
 BATCH = 32
@@ -44,16 +44,25 @@ class Voice:
     """What a voice changes, and of which model.
 
     Args:
-        weights: shape (11, n_features).
-        bias: shape (11,).
+        middle: mean features of the recordings, shape (n_features,).
+        scale: their root mean square distance from it.
+        examples: features of the recordings and of what was made from them, from the middle and in units of the scale, shape
+            (examples, n_features).
+        weights: of the examples in the shift of each log-probability, shape (examples, 11).
         model: name or path of the model file.
         sha256: of that file.
     """
 
+    middle: Numbers
+    scale: float
+    examples: Numbers
     weights: Numbers
-    bias: Numbers
-    model: str
-    sha256: str
+    model: str = ""
+    sha256: str = ""
+
+    def shift(self, features: Numbers) -> Numbers:
+        """How the log-probabilities change, (batch, n_features) -> (batch, 11)."""
+        return _kernel((features - self.middle) / self.scale, self.examples) @ self.weights
 
     def write(self, path: Path) -> None:
         """Write the voice as JSON; the file is replaced as a whole.
@@ -61,7 +70,7 @@ class Voice:
         Raises:
             OSError: it cannot be written.
         """
-        numbers = {"weights": _rounded(self.weights), "bias": _rounded(self.bias)}
+        numbers = {name: _rounded(getattr(self, name)) for name in ("middle", "scale", "examples", "weights")}
         content = {"format": FORMAT, "model": self.model, "sha256": self.sha256, **numbers}
         write_whole(path, json.dumps(content).encode())
 
@@ -81,16 +90,24 @@ def read(path: Path) -> Voice:
         content = json.loads(path.read_bytes())
         if content["format"] != FORMAT:
             raise ValueError(f"format {content['format']}, this version of digits reads {FORMAT}")
-        weights, bias = (numpy.array(content[name], dtype=numpy.float64) for name in ("weights", "bias"))
-        if weights.ndim != 2 or len(weights) != N_OUTPUTS or bias.shape != (N_OUTPUTS,):
-            raise ValueError("numbers in another shape")
-        if not (numpy.isfinite(weights).all() and numpy.isfinite(bias).all()):
-            raise ValueError("numbers that are not finite")
-        if not isinstance(content["model"], str) or not isinstance(content["sha256"], str):
-            raise ValueError("no name of its model")
+        return _checked(content)
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise ValueError(f"{path}: {DAMAGED} ({' '.join(str(error).split())})") from error
-    return Voice(weights, bias, content["model"], content["sha256"])
+
+
+def _checked(content: dict[str, Any]) -> Voice:
+    middle, scale, examples, weights = (
+        numpy.array(content[name], dtype=numpy.float64) for name in ("middle", "scale", "examples", "weights")
+    )
+    if middle.ndim != 1 or scale.ndim or examples.shape != (len(examples), len(middle)):
+        raise ValueError("numbers in another shape")
+    if weights.shape != (len(examples), N_OUTPUTS):
+        raise ValueError("weights in another shape")
+    if not all(numpy.isfinite(numbers).all() for numbers in (middle, scale, examples, weights)) or scale <= 0:
+        raise ValueError("numbers that are not finite")
+    if not isinstance(content["model"], str) or not isinstance(content["sha256"], str):
+        raise ValueError("no name of its model")
+    return Voice(middle, float(scale), examples, weights, content["model"], content["sha256"])
 
 
 class PersonalModel:
@@ -109,8 +126,7 @@ class PersonalModel:
 
     def outputs(self, windows: NDArray[numpy.float32]) -> dict[str, NDArray[numpy.float32]]:
         outputs = self.model.outputs(windows)
-        shift = outputs["features"] @ self.voice.weights.T + self.voice.bias
-        shifted = _softmax(_logarithms(outputs["probabilities"]) + shift)
+        shifted = _softmax(_logarithms(outputs["probabilities"]) + self.voice.shift(outputs["features"].astype(numpy.float64)))
         return outputs | {"probabilities": shifted[:, :N_DIGITS].astype(numpy.float32)}
 
     def __call__(self, windows: NDArray[numpy.float32]) -> NDArray[numpy.float32]:
@@ -149,21 +165,26 @@ def examples(model: "Model", recordings: Sequence[Recording], labels: Sequence[i
     Raises:
         ValueError: a recording that cannot hold a word, or a model that does not show its features.
     """
+    backwards = [(waveform[::-1], sample_rate) for waveform, sample_rate in recordings]
+    return Examples(numpy.array(labels), *features(model, recordings), *features(model, backwards))
+
+
+def features(model: "Model", recordings: Sequence[Recording]) -> tuple[Numbers, Numbers]:
+    """Features (recordings, n_features) and log-probabilities (recordings, 11) of recordings of one word each.
+
+    Raises:
+        ValueError: as :func:`examples`.
+    """
     windows = [model.window(waveform, sample_rate) for waveform, sample_rate in recordings]
-    backwards = [model.window(waveform[::-1], sample_rate) for waveform, sample_rate in recordings]
-    return Examples(numpy.array(labels), *_features(model, windows), *_features(model, backwards))
-
-
-def _features(model: "Model", windows: list[Waveform]) -> tuple[Numbers, Numbers]:
     batches = [model.outputs(numpy.stack(windows[start : start + BATCH])) for start in range(0, len(windows), BATCH)]
     if "features" not in batches[0]:
         raise ValueError("this model was exported by an older version of digits and cannot learn a voice: export it again")
-    features, probabilities = (numpy.concatenate([batch[name] for batch in batches]) for name in ("features", "probabilities"))
-    return features.astype(numpy.float64), _logarithms(probabilities)
+    seen, probabilities = (numpy.concatenate([batch[name] for batch in batches]) for name in ("features", "probabilities"))
+    return seen.astype(numpy.float64), _logarithms(probabilities)
 
 
-def fit(seen: Examples) -> tuple[Numbers, Numbers]:
-    """Weights (11, n_features) and bias (11,) of a voice, by accelerated gradient descent (Nesterov); repeatable to the last bit.
+def fit(seen: Examples) -> Voice:
+    """Learn a voice, by accelerated gradient descent (Nesterov); repeatable to the last bit.
 
     Raises:
         ValueError: a digit without a recording.
@@ -171,26 +192,35 @@ def fit(seen: Examples) -> tuple[Numbers, Numbers]:
     if missing := sorted(set(range(N_DIGITS)) - set(seen.labels.tolist())):
         raise ValueError(f"at least one recording of each digit is needed; there is none of {', '.join(map(str, missing))}")
     middle = seen.features.mean(axis=0)
-    scale = numpy.sqrt(((seen.features - middle) ** 2).sum(axis=1).mean())
+    scale = float(numpy.sqrt(((seen.features - middle) ** 2).sum(axis=1).mean())) or 1.0
     inputs = (numpy.concatenate([seen.features, seen.backwards]) - middle) / scale
     logits = numpy.concatenate([seen.logits, seen.backwards_logits])
     targets = numpy.concatenate([numpy.eye(N_OUTPUTS)[seen.labels], _softmax(seen.backwards_logits)])
-    steepest = numpy.linalg.eigvalsh(inputs @ inputs.T)[-1] / 2 + PENALTY  # bounds the second derivative: the softmax's is <= 1/2
-    weights = ahead = numpy.zeros((N_OUTPUTS, inputs.shape[1]))
+    values, vectors = numpy.linalg.eigh(_kernel(inputs, inputs))
+    roots = numpy.sqrt(numpy.maximum(values, 0))
+    basis = vectors * roots  # the kernel is basis @ basis.T, so the problem is linear in the basis
+    steepest = values[-1] / 2 + PENALTY  # bounds the second derivative: the softmax's is at most 1/2
+    found = ahead = numpy.zeros((len(inputs), N_OUTPUTS))
     momentum = 1.0
     for _ in range(STEPS):
-        gradient = (_softmax(logits + inputs @ ahead.T) - targets).T @ inputs + PENALTY * ahead
+        gradient = basis.T @ (_softmax(logits + basis @ ahead) - targets) + PENALTY * ahead
         following, after = ahead - gradient / steepest, (1 + numpy.sqrt(1 + 4 * momentum**2)) / 2
-        ahead = following + (momentum - 1) / after * (following - weights)
-        weights, momentum = following, after
-    weights = weights / scale
-    return weights, -weights @ middle
+        ahead = following + (momentum - 1) / after * (following - found)
+        found, momentum = following, after
+    weights = (targets - _softmax(logits + basis @ found)) / PENALTY  # where the gradient vanishes, found is basis.T @ weights
+    return Voice(middle, scale, inputs, weights)
 
 
-def answers(seen: Examples, weights: Numbers | None = None, bias: Numbers | None = None) -> NDArray[numpy.int64]:
-    """The outputs that win, shape (recordings,), 0 to 9 or 10 for "no digit"; without weights, those of the model as it is."""
-    shift = 0 if weights is None or bias is None else seen.features @ weights.T + bias
-    return (seen.logits + shift).argmax(axis=1)
+def answers(seen: Examples, voice: Voice | None = None) -> NDArray[numpy.int64]:
+    """The outputs that win, shape (recordings,), 0 to 9 or 10 for "no digit"; without a voice, those of the model as it is."""
+    return (seen.logits + (0 if voice is None else voice.shift(seen.features))).argmax(axis=1)
+
+
+def _kernel(one: Numbers, other: Numbers) -> Numbers:
+    """The linear kernel times the Gaussian one of width 1, (batch, n_features), (examples, n_features) -> (batch, examples)."""
+    products = one @ other.T
+    squares = (one**2).sum(axis=1)[:, None] + (other**2).sum(axis=1) - 2 * products
+    return products * numpy.exp(-numpy.maximum(squares, 0) / 2)
 
 
 def _logarithms(probabilities: NDArray[numpy.float32]) -> Numbers:
@@ -204,9 +234,8 @@ def _softmax(logits: Numbers) -> Numbers:
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-def _rounded(numbers: Numbers) -> Any:
-    return [[*map(_significant, row)] for row in numbers.tolist()] if numbers.ndim == 2 else [*map(_significant, numbers.tolist())]
-
-
-def _significant(number: float) -> float:
-    return float(f"{number:.6g}")
+def _rounded(numbers: Any) -> Any:
+    """As nested lists, with six digits each."""
+    if numpy.ndim(numbers):
+        return [_rounded(part) for part in numbers]
+    return float(f"{numbers:.6g}")

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy
@@ -25,47 +26,50 @@ def separable(seed: int = 0, takes: int = 3, features: int = 40) -> tuple[voice.
 
 def test_a_voice_learns_what_the_model_did_not_know() -> None:
     learnt, unheard = separable()
-    weights = voice.fit(learnt)
     assert (voice.answers(unheard) == unheard.labels).mean() <= 0.2
-    assert (voice.answers(unheard, *weights) == unheard.labels).mean() >= 0.95
+    assert (voice.answers(unheard, voice.fit(learnt)) == unheard.labels).mean() >= 0.95
 
 
 def test_what_is_played_backwards_stays_no_digit() -> None:
     learnt, unheard = separable()
-    weights, bias = voice.fit(learnt)
-    shifted = unheard.backwards_logits + unheard.backwards @ weights.T + bias
+    shifted = unheard.backwards_logits + voice.fit(learnt).shift(unheard.backwards)
     assert (shifted.argmax(axis=1) == 10).mean() >= 0.9
 
 
+def test_what_is_unlike_the_recordings_is_left_alone() -> None:
+    learnt, unheard = separable()
+    far = unheard.features + 100
+    numpy.testing.assert_allclose(voice.fit(learnt).shift(far), 0, atol=1e-6)
+
+
 def test_it_is_the_minimum_of_the_penalised_likelihood() -> None:
-    """By another optimiser: scipy's, on the function written out."""
+    """By another optimiser, scipy's, on the function written out."""
     from scipy.optimize import minimize
 
-    learnt, _ = separable(features=8)
+    learnt, _ = separable(takes=1, features=8)
     middle = learnt.features.mean(axis=0)
     scale = numpy.sqrt(((learnt.features - middle) ** 2).sum(axis=1).mean())
+    inputs = (numpy.concatenate([learnt.features, learnt.backwards]) - middle) / scale
+    logits = numpy.concatenate([learnt.logits, learnt.backwards_logits])
+    kept = numpy.exp(learnt.backwards_logits)
+    targets = numpy.concatenate([numpy.eye(11)[learnt.labels], kept / kept.sum(axis=1, keepdims=True)])
+    kernel = numpy.array([[a @ b * numpy.exp(-((a - b) ** 2).sum() / 2) for b in inputs] for a in inputs])
 
     def loss(flat: numpy.ndarray) -> float:
-        weights, total = flat.reshape(11, 8), 0.0
-        for features, logits, targets in (
-            (learnt.features, learnt.logits, numpy.eye(11)[learnt.labels]),
-            (learnt.backwards, learnt.backwards_logits, None),
-        ):
-            shifted = logits + (features - middle) / scale @ weights.T
-            log_p = shifted - numpy.logaddexp.reduce(shifted, axis=1, keepdims=True)
-            wanted = numpy.exp(logits) / numpy.exp(logits).sum(axis=1, keepdims=True) if targets is None else targets
-            total -= (wanted * log_p).sum()
-        return total + voice.PENALTY / 2 * (weights**2).sum()
+        weights = flat.reshape(20, 11)
+        shifted = logits + kernel @ weights
+        log_p = shifted - numpy.logaddexp.reduce(shifted, axis=1, keepdims=True)
+        return -(targets * log_p).sum() + voice.PENALTY / 2 * numpy.trace(weights.T @ kernel @ weights)
 
-    found = minimize(loss, numpy.zeros(88), options={"gtol": 1e-4})
-    weights, bias = voice.fit(learnt)
-    numpy.testing.assert_allclose(weights * scale, found.x.reshape(11, 8), atol=0.02)
-    numpy.testing.assert_allclose(bias, -weights @ middle, atol=1e-9)
+    found = minimize(loss, numpy.zeros(220), options={"gtol": 1e-4})
+    fitted = voice.fit(learnt)
+    assert loss(fitted.weights.ravel()) <= found.fun + 1e-3
+    numpy.testing.assert_allclose(fitted.shift(inputs * scale + middle), kernel @ found.x.reshape(20, 11), atol=0.05)
 
 
 def test_the_same_recordings_give_the_same_voice() -> None:
     one, other = voice.fit(separable()[0]), voice.fit(separable()[0])
-    assert all((a == b).all() for a, b in zip(one, other, strict=True))
+    assert (one.weights == other.weights).all()
 
 
 def test_a_digit_without_a_recording_is_named() -> None:
@@ -81,7 +85,7 @@ def own(exported_model: Path, tiny_corpus: Path, tmp_path: Path) -> Path:
     model = model_files.load(exported_model)
     seen = voice.examples(model, [audio.read(clip) for clip in clips], [int(clip.name[0]) for clip in clips])
     path = tmp_path / "ann.voice"
-    voice.Voice(*voice.fit(seen), str(exported_model), voice.sha256(exported_model)).write(path)
+    replace(voice.fit(seen), model=str(exported_model), sha256=voice.sha256(exported_model)).write(path)
     return path
 
 
@@ -91,15 +95,15 @@ def test_a_file_gives_the_fitted_answers(own: Path, exported_model: Path, tiny_c
     kept = voice.read(own)
     recognizer = Recognizer.load(own)
     answers = [recognizer(*audio.read(clip)) for clip in clips]
-    assert [answer.digit for answer in answers] == voice.answers(seen, kept.weights, kept.bias)[:10].tolist() == list(range(10))
-    shifted = numpy.exp(seen.logits + seen.features @ kept.weights.T + kept.bias)
+    assert [answer.digit for answer in answers] == voice.answers(seen, kept).tolist() == list(range(10))
+    shifted = numpy.exp(seen.logits + kept.shift(seen.features))
     expected = shifted / shifted.sum(axis=1, keepdims=True)
-    numpy.testing.assert_allclose([answer.probabilities for answer in answers], expected[:, :10], atol=1e-5)
+    numpy.testing.assert_allclose([answer.probabilities for answer in answers], expected[:, :10], atol=1e-4)
     assert recognizer.threshold == Recognizer.load(exported_model).threshold
 
 
 def test_a_voice_is_small_and_plain(own: Path) -> None:
-    assert own.stat().st_size < 60_000
+    assert own.stat().st_size < 200_000
     assert json.loads(own.read_text())["format"] == 1
 
 
@@ -121,23 +125,7 @@ def test_a_model_that_has_gone_is_named(own: Path) -> None:
         Recognizer.load(own)
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        "",
-        "no JSON",
-        "[]",
-        "{}",
-        100_000 * "[",
-        '{"format": 2, "model": "pretrained", "sha256": "", "weights": [], "bias": []}',
-        '{"format": 1, "model": "pretrained", "sha256": "", "weights": [[1]], "bias": [1]}',
-        '{"format": 1, "model": 1, "sha256": "", "weights": ' + str([[0.0]] * 11) + ', "bias": ' + str([0.0] * 11) + "}",
-        '{"format": 1, "model": "pretrained", "sha256": "", "weights": ' + str([["x"]] * 11) + ', "bias": ' + str([0.0] * 11) + "}",
-        '{"format": 1, "model": "pretrained", "sha256": "", "weights": ' + str([[1]] * 10) + '[1,2]], "bias": []}',
-        '{"format": 1, "model": "pretrained", "sha256": "", "weights": ' + "[" + 11 * "[NaN]," + "[1]]" + ', "bias": []}',
-        2_000_000 * " ",
-    ],
-)
+@pytest.mark.parametrize("content", ["", "no JSON", "[]", "{}", 100_000 * "[", 30_000_000 * " "])
 def test_what_is_no_voice_is_refused_in_one_sentence(tmp_path: Path, content: str) -> None:
     path = tmp_path / "x.voice"
     path.write_text(content)
@@ -146,9 +134,33 @@ def test_what_is_no_voice_is_refused_in_one_sentence(tmp_path: Path, content: st
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format": 2},
+        {"model": 1},
+        {"sha256": None},
+        {"scale": 0},
+        {"scale": [1]},
+        {"scale": float("nan")},
+        {"middle": []},
+        {"middle": [[0.0]]},
+        {"examples": [[0.0]]},
+        {"examples": [[0.0], [0.0, 1.0]]},
+        {"weights": [["x"]]},
+        {"weights": [[0.0] * 11]},
+        {"weights": None},
+    ],
+)
+def test_a_voice_with_anything_wrong_is_refused(own: Path, change: dict) -> None:
+    own.write_text(json.dumps(json.loads(own.read_text()) | change))
+    with pytest.raises(ValueError, match=r"ann\.voice: not a voice that digits enroll wrote, or damaged"):
+        Recognizer.load(own)
+
+
 def test_weights_of_another_network_are_refused(own: Path) -> None:
-    content = json.loads(own.read_text())
-    own.write_text(json.dumps(content | {"weights": [[0.0]] * 11}))
+    smaller = {"middle": [0.0], "examples": [[0.0]], "weights": [[0.0] * 11]}
+    own.write_text(json.dumps(json.loads(own.read_text()) | smaller))
     with pytest.raises(ValueError, match=r"ann\.voice: its answer to a test signal cannot be used"):
         Recognizer.load(own)
 

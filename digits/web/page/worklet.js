@@ -1,5 +1,5 @@
 // Collects the microphone's samples into blocks of 16-bit numbers, at the device's own rate.
-const BLOCK_S = 0.02;
+const BLOCK_S = 0.05;
 
 class Capture extends AudioWorkletProcessor {
   constructor() {
