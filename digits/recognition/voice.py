@@ -29,8 +29,8 @@ SUFFIX = ".voice"
 FORMAT = 1
 MAX_BYTES = 20_000_000  # of a file; thirty recordings take 150,000
 N_OUTPUTS = N_DIGITS + 1  # the last is "no digit"
-PENALTY = 0.03  # experiments/enroll
-STEPS = 400  # of gradient descent, which then has long converged
+PENALTY, WIDTH = 0.01, 0.5  # chosen in experiments/enroll
+STEPS = 1000  # of gradient descent, which then has long converged
 LEAST = 1e-7  # of a probability before its logarithm, float32's resolution
 BATCH = 32
 DAMAGED = "not a voice that digits enroll wrote, or damaged"
@@ -217,10 +217,10 @@ def answers(seen: Examples, voice: Voice | None = None) -> NDArray[numpy.int64]:
 
 
 def _kernel(one: Numbers, other: Numbers) -> Numbers:
-    """The linear kernel times the Gaussian one of width 1, (batch, n_features), (examples, n_features) -> (batch, examples)."""
+    """The linear kernel times a Gaussian one, (batch, n_features), (examples, n_features) -> (batch, examples)."""
     products = one @ other.T
     squares = (one**2).sum(axis=1)[:, None] + (other**2).sum(axis=1) - 2 * products
-    return products * numpy.exp(-numpy.maximum(squares, 0) / 2)
+    return products * numpy.exp(-numpy.maximum(squares, 0) / (2 * WIDTH**2))
 
 
 def _logarithms(probabilities: NDArray[numpy.float32]) -> Numbers:

@@ -148,6 +148,9 @@ MEASURES = {
 }
 
 
+WORST = {"own digits": "own", "other speakers that it knows": "others", "unseen speakers": "unseen"}
+
+
 def by_speaker(draws: Sequence[Draw]) -> str:
     """The effect for each speaker, with :data:`SHOWN` takes."""
     chosen = [one for one in draws if one.takes == SHOWN]
@@ -161,11 +164,11 @@ def by_speaker(draws: Sequence[Draw]) -> str:
 
 def by_takes(draws: Sequence[Draw]) -> str:
     """The effect of more takes, all speakers together."""
-    header = ["takes of each digit", "own errors gone, %", "worst speaker's own, points", "worst change for others, points"]
+    header = ["takes of each digit", "own errors gone, %", *(f"{of}: worst change by any voice, points" for of in WORST)]
     rows = []
     for takes in TAKES:
         own = [one for one in draws if one.takes == takes]
-        rows.append([str(takes), gone(own), worst(own, "own"), worst(own, "others"), *(change(own, name) for name in MEASURES)])
+        rows.append([str(takes), gone(own), *(worst(own, of) for of in WORST.values()), *(change(own, name) for name in MEASURES)])
     return tables.table([*header, *MEASURES.values()], rows)
 
 

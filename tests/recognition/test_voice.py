@@ -53,7 +53,7 @@ def test_it_is_the_minimum_of_the_penalised_likelihood() -> None:
     logits = numpy.concatenate([learnt.logits, learnt.backwards_logits])
     kept = numpy.exp(learnt.backwards_logits)
     targets = numpy.concatenate([numpy.eye(11)[learnt.labels], kept / kept.sum(axis=1, keepdims=True)])
-    kernel = numpy.array([[a @ b * numpy.exp(-((a - b) ** 2).sum() / 2) for b in inputs] for a in inputs])
+    kernel = numpy.array([[a @ b * numpy.exp(-((a - b) ** 2).sum() / (2 * voice.WIDTH**2)) for b in inputs] for a in inputs])
 
     def loss(flat: numpy.ndarray) -> float:
         weights = flat.reshape(20, 11)
