@@ -39,6 +39,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         require(shutil.which("pulseaudio") and shutil.which("paplay"), "PulseAudio is not installed")
     if item.get_closest_marker("espeak"):
         require(importlib.util.find_spec("espeakng_loader"), "the extra [espeak] is not installed")
+    if item.get_closest_marker("browser"):
+        require(shutil.which("chromium") and importlib.util.find_spec("playwright"), "Chromium or playwright is not installed")
 
 
 @pytest.fixture(scope="session")

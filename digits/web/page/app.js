@@ -34,7 +34,7 @@ async function start(name = "") {
   }
   const own = (listening = { lost: 0, name });
   $("listen").textContent = "Stop";
-  $("listen").setAttribute("aria-pressed", "true");
+  $("listen").classList.add("on");
   say("Waiting for the microphone…");
   try {
     const device = $("device").value;
@@ -90,9 +90,18 @@ function connect(own) {
   socket.onmessage = ({ data }) => {
     const message = JSON.parse(data);
     if (message.type === "ready") ready(message);
-    else if (message.type === "level") showLevel(message);
+    else if (message.type === "level") {
+      showLevel(message);
+      if (own.silent && message.level_db >= message.threshold_db) {
+        own.silent = false;
+        say("Listening.");
+      }
+    }
     else if (message.type === "heard") add(message, "microphone");
-    else if (message.type === "only_zeros") say("Only silence arrives: is the microphone muted, or the wrong one chosen?", true);
+    else if (message.type === "only_zeros") {
+      own.silent = true;
+      say("Only silence arrives: is the microphone muted, or the wrong one chosen?", true);
+    }
     else if (message.type === "ask") $("question").textContent = message.text;
     else if (message.type === "note") say(message.text, true);
     else if (message.type === "enrolled") enrolled(own.name, message);
@@ -127,7 +136,7 @@ function stop(text = "Stopped. Press Listen to go on.", trouble = false) {
   listening = null;
   release(own);
   $("listen").textContent = "Listen";
-  $("listen").setAttribute("aria-pressed", "false");
+  $("listen").classList.remove("on");
   $("question").textContent = "";
   showLevel({ level_db: -METER_DB });
   say(text, trouble);
@@ -136,7 +145,7 @@ function stop(text = "Stopped. Press Listen to go on.", trouble = false) {
 function release(own) {
   own.socket?.close();
   own.media?.getTracks().forEach((track) => track.stop());
-  own.context?.close();
+  own.context?.close().catch(() => {}); // it is closed already if it was stopped while it was starting
 }
 
 // ---- files
