@@ -62,6 +62,9 @@ tables: setup ## copy the studies' tables into the READMEs
 mic: setup ## hear digits from the microphone
 	$(BIN)/digits mic
 
+web: setup ## hear digits in the browser
+	$(BIN)/digits web
+
 tensorboard: setup ## browse the runs in outputs/
 	$(BIN)/tensorboard --logdir outputs
 
@@ -69,4 +72,4 @@ clean: ## remove the environment and the caches in this folder, but no runs
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup sweep test test-slow test-extras lint pretrained bench tables mic tensorboard clean
+.PHONY: help setup sweep test test-slow test-extras lint pretrained bench tables mic web tensorboard clean

@@ -1,8 +1,11 @@
 """Keeps what was heard as a corpus of recordings."""
 
 import io
+import wave
 from collections.abc import Callable
 from pathlib import Path
+
+import numpy
 
 from digits.audio import Waveform
 from digits.corpora.corpus import NONE
@@ -83,9 +86,11 @@ def _make(folder: Path) -> None:
 
 
 def wav(waveform: Waveform, sample_rate: int) -> bytes:
-    """The content of a 16-bit wav file."""
-    import soundfile
-
+    """The content of a 16-bit wav file; what was 16-bit before keeps every bit."""
     content = io.BytesIO()
-    soundfile.write(content, waveform, sample_rate, format="WAV", subtype="PCM_16")
+    with wave.open(content, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(sample_rate)
+        file.writeframes(numpy.clip(waveform * 32768, -32768, 32767).round().astype("<i2").tobytes())
     return content.getvalue()

@@ -92,7 +92,7 @@ class Segmenter:
 
     def reset(self) -> None:
         """Forget the stream and start again at second 0."""
-        self._samples = numpy.empty(0, dtype=numpy.float32)
+        self._buffer, self._length = numpy.empty(0, dtype=numpy.float32), 0
         self._first_sample = 0  # position in the stream of _samples[0]
         self._levelled = self._judged = 0  # frames
         self._recent: deque[float] = deque(maxlen=SMOOTHING)
@@ -104,6 +104,10 @@ class Segmenter:
         self._last_active = self._previous_end = 0
         self._peak_db = self._word_floor_db = QUIETEST_DB
         self._overlong = False  # a sound that was rejected as too long still goes on
+
+    @property
+    def _samples(self) -> Waveform:
+        return self._buffer[: self._length]
 
     @property
     def quiet_until_s(self) -> float:
@@ -129,7 +133,7 @@ class Segmenter:
 
     def feed(self, block: Waveform) -> list[Word]:
         """Take the next samples, shape (samples,), and return the words that end in them."""
-        self._samples = numpy.concatenate([self._samples, block])
+        self._append(block)
         words = []
         for level in word_window.frame_levels(
             self._samples[self._levelled * self.hop - self._first_sample :], self.sample_rate
@@ -195,9 +199,16 @@ class Segmenter:
         noise = numpy.concatenate(self._noise) if self._noise else self._samples[:0]
         return [Word(onset * frame_s, end * frame_s, self._levelled * frame_s, waveform, noise, self.sample_rate, reason)]
 
+    def _append(self, block: Waveform) -> None:
+        """Into a buffer with room to spare: appending to an array would copy seconds of sound for each block."""
+        end = self._length + len(block)
+        if end > len(self._buffer):
+            self._buffer = numpy.concatenate([self._samples, numpy.empty(end, dtype=numpy.float32)])
+        self._buffer[self._length : end], self._length = block, end
+
     def _forget(self) -> None:
         """Drop samples that no word can need any more; once a second, because each time copies the rest."""
         needed = (self._judged - self.max_length - self.margin - self.hang) * self.hop
         if needed - self._first_sample > self.sample_rate:
-            self._samples = self._samples[needed - self._first_sample :].copy()
-            self._first_sample = needed
+            rest = self._samples[needed - self._first_sample :].copy()
+            self._buffer[: len(rest)], self._length, self._first_sample = rest, len(rest), needed

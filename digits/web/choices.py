@@ -86,6 +86,8 @@ class Choices:
     def teaching(self, stream: Stream, query: Mapping[str, str]) -> Iterator[None]:
         """Meanwhile, a stream asks for digits if the query says ``enroll``, with the name of a voice.
 
+        The recordings of a new voice are deleted if not all digits were said.
+
         Raises:
             RefusedError, ValueError, OSError: an impossible name, or one that is being taught already; or the disk is full.
         """
@@ -101,6 +103,9 @@ class Choices:
             yield
         finally:
             self._learning.discard(name)
+            if not stream.prompt.done and not self.voices.path(name).exists():
+                with contextlib.suppress(OSError):  # nothing was recorded
+                    self.voices.delete(name)
 
     def teach(self, query: Mapping[str, str]) -> Lesson:
         """Fit the voice that a stream has recorded.

@@ -24,7 +24,7 @@ from digits.recognition.recognizer import Recognizer
 from digits.web.choices import Choices, RefusedError
 from digits.web.metrics import Metrics
 from digits.web.sockets import POLICY, Limits, Sockets
-from digits.web.stream import details
+from digits.web.stream import Observed, details
 
 PAGE = Path(__file__).parent / "page"
 LOCAL = ("localhost", "127.0.0.1")
@@ -107,8 +107,13 @@ class Server:
 
     def _sounds(self, content: bytes, recognizer: Recognizer, detailed: bool) -> list[dict[str, Any]]:
         blocks, sample_rate = audio.stream("recording", content)
-        sounds = sounds_in(recognizer, self._bounded(blocks, sample_rate), sample_rate)
-        return [sound.facts() | (details(recognizer, sound.waveform, sample_rate) if detailed else {}) for sound in sounds]
+        observed = Observed(recognizer.model)
+        recognizer = Recognizer(recognizer.window, observed, recognizer.threshold)
+        found = []
+        for sound in sounds_in(recognizer, self._bounded(blocks, sample_rate), sample_rate):
+            log_mel = observed.log_mels.popleft() if sound.prediction else None
+            found.append(sound.facts() | (details(sound.waveform, sample_rate, log_mel) if detailed else {}))
+        return found
 
     def _bounded(self, blocks: Iterator[Waveform], sample_rate: int) -> Iterator[Waveform]:
         samples = 0

@@ -84,14 +84,9 @@ class Sockets:
         query = socket.query_params
         try:
             stream = self.choices.stream(query)
-            with self.choices.teaching(stream, query):
-                await self._send(socket, [{"type": "ready", "model": self.choices.model, "threshold": stream.recognizer.threshold}])
-                async for content in self._received(socket, stream):
-                    await self._send(socket, stream.feed(content) if content else stream.finish())
-                    if stream.prompt and stream.prompt.done:
-                        lesson = await run_in_threadpool(self.choices.teach, query)
-                        await self._send(socket, [{"type": "enrolled", **lesson.facts()}])
-                        break
+            async with asyncio.timeout(self.limits.idle_s) as patience:
+                with self.choices.teaching(stream, query):
+                    await self._lead(socket, stream, patience)
         except (RefusedError, ValueError, OSError) as error:
             if isinstance(error, TimeoutError):
                 return Ending(POLICY, "idle", f"nothing came, or nothing was read, for {self.limits.idle_s:g} s")
@@ -100,12 +95,28 @@ class Sockets:
             return Ending(NORMAL, "left")
         return Ending(NORMAL, "ended")
 
+    async def _lead(self, socket: WebSocket, stream: Stream, patience: asyncio.Timeout) -> None:
+        """From the first message to the last; each that comes renews the patience, within which its answers must be taken."""
+        about = {"type": "ready", "model": self.choices.model, "threshold": stream.recognizer.threshold}
+        await self._send(socket, [about])
+        async for content in self._received(socket, stream):
+            self._renew(patience)
+            await self._send(socket, stream.feed(content) if content else stream.finish())
+            if stream.prompt and stream.prompt.done:
+                lesson = await run_in_threadpool(self.choices.teach, socket.query_params)
+                await self._send(socket, [{"type": "enrolled", **lesson.facts()}])
+                return
+
+    def _renew(self, patience: asyncio.Timeout) -> None:
+        now, ends = asyncio.get_running_loop().time(), patience.when()
+        if ends is None or ends - now < 0.9 * self.limits.idle_s:  # not for every message, which would cost more than the rest
+            patience.reschedule(now + self.limits.idle_s)
+
     async def _received(self, socket: WebSocket, stream: Stream) -> AsyncIterator[bytes]:
         """Sound, and nothing at its end; settings that come in between are applied."""
         began = time.monotonic()
         while True:
-            async with asyncio.timeout(self.limits.idle_s):
-                message = await socket.receive()
+            message = await socket.receive()
             if message["type"] == "websocket.disconnect":
                 raise WebSocketDisconnect
             if (content := message.get("bytes")) is not None:
@@ -121,8 +132,7 @@ class Sockets:
     async def _send(self, socket: WebSocket, messages: list[Message]) -> None:
         for message in messages:
             self.metrics.count(message)
-            async with asyncio.timeout(self.limits.idle_s):
-                await socket.send_text(json.dumps(message, separators=(",", ":")))
+            await socket.send_text(json.dumps(message, separators=(",", ":")))
 
 
 def _apply(text: str, recognizer: Recognizer) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy
+from numpy.typing import NDArray
 
 from digits import audio
 from digits.audio import Waveform
@@ -51,8 +52,9 @@ class Stream:
         if not audio.MIN_RATE_HZ <= sample_rate <= MAX_RATE_HZ:
             raise ValueError(f"sample_rate must be {audio.MIN_RATE_HZ} to {MAX_RATE_HZ} Hz, got {sample_rate}")
         # a recogniser of its own, because the visitor can change its threshold
-        self.recognizer = Recognizer(recognizer.window, recognizer.model, recognizer.threshold)
-        self.sample_rate, self.details, self.clock = sample_rate, details, clock
+        self._model = Observed(recognizer.model) if details else recognizer.model
+        self.recognizer = Recognizer(recognizer.window, self._model, recognizer.threshold)
+        self.sample_rate, self.clock = sample_rate, clock
         self.prompt: Prompt | None = None  # asks for digits, if the visitor wants to teach a voice
         segmenter = Segmenter(sample_rate)
         self._listener = Listener(segmenter, self.recognizer, isolated=isolated, record=self._record)
@@ -125,8 +127,10 @@ class Stream:
             "probabilities": heard.prediction.probabilities if heard.prediction else None,
         }
         del facts["prediction"], facts["overruns"]
-        more = details(self.recognizer, word.waveform, word.sample_rate) if self.details else {}
-        self._messages.append({"type": "heard", **facts, **more})
+        if isinstance(self._model, Observed):
+            log_mel = self._model.log_mels.popleft() if heard.prediction else None
+            facts |= details(word.waveform, word.sample_rate, log_mel)
+        self._messages.append({"type": "heard", **facts})
         if self.prompt and not self.prompt.done:
             self.prompt.ask()
 
@@ -135,19 +139,36 @@ class Stream:
         return messages
 
 
-def details(recognizer: Recognizer, waveform: Waveform, sample_rate: int) -> dict[str, Any]:
+class Observed:
+    """A model from a file, whose log-mels are kept until they are taken, in the order in which it was asked.
+
+    Those of a file of an older ``digits export`` are None.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self.log_mels: deque[NDArray[numpy.float32] | None] = deque()
+
+    def __call__(self, windows: NDArray[numpy.float32]) -> NDArray[numpy.float32]:
+        outputs: dict[str, NDArray[numpy.float32]] = self._model.outputs(windows)
+        self.log_mels += [log_mel[0] for log_mel in outputs["log_mel"]] if "log_mel" in outputs else [None] * len(windows)
+        return outputs["probabilities"]
+
+
+def details(waveform: Waveform, sample_rate: int, log_mel: NDArray[numpy.float32] | None) -> dict[str, Any]:
     """What a page can play and show of a sound.
 
+    Args:
+        waveform: shape (samples,).
+        sample_rate: Hz.
+        log_mel: what the network saw of it, (n_mels, frames), dB; None if it saw nothing.
+
     Returns:
-        ``wav``, its recording in base64; and unless it cannot hold a word, or the model is a file of an older ``digits export``,
-        ``log_mel``: what the network saw, ``bands`` times ``frames`` bytes in base64, the lowest band first, from 0 for
-        :data:`SHOWN_DB` below the loudest value to 255 for that value.
+        ``wav``, the recording in base64, and of a log-mel, ``log_mel``: ``bands`` times ``frames`` bytes in base64, the lowest band
+        first, from 0 for :data:`SHOWN_DB` below the loudest value to 255 for that value.
     """
-    shown = {"wav": base64.b64encode(wav(waveform, sample_rate)).decode()}
-    try:
-        window = recognizer.window(waveform, sample_rate)
-        (log_mel,) = recognizer.model.outputs(window[None])["log_mel"][0]  # type: ignore[attr-defined]  # models from files have it
-    except (ValueError, KeyError):
+    shown: dict[str, Any] = {"wav": base64.b64encode(wav(waveform, sample_rate)).decode()}
+    if log_mel is None:
         return shown
     levels = numpy.clip(255 * (1 + (log_mel - log_mel.max()) / SHOWN_DB), 0, 255).round().astype(numpy.uint8)
     picture = {"bands": levels.shape[0], "frames": levels.shape[1], "levels": base64.b64encode(levels.tobytes()).decode()}

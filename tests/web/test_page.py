@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy
 import pytest
 import soundfile
-from support import REPOSITORY, require, start
+from support import REPOSITORY, require, start, wait_until
 
 from digits import audio
 from digits.corpora.corpus import WORDS
@@ -349,7 +349,7 @@ def test_files_can_be_dropped_anywhere(page: "Page") -> None:
 # ---- voices
 
 
-def test_a_voice_is_taught_by_answering_questions_and_stopping_keeps_the_answers(page: "Page", voices: Path) -> None:
+def test_a_voice_is_taught_by_answering_questions_and_stopping_forgets_the_answers(page: "Page", voices: Path) -> None:
     page.click("#enroll")
     says(page, "Give the voice a name first: letters and digits.")
     assert page.evaluate("document.activeElement.id") == "name"
@@ -360,12 +360,14 @@ def test_a_voice_is_taught_by_answering_questions_and_stopping_keeps_the_answers
     page.click("#enroll")
     for number in (1, 2):
         page.locator("#question", has_text=re.compile(rf"say \w+ \({number} of 30\)")).wait_for()
-    page.click("#listen")
-    says(page, "Stopped.")
-    assert page.text_content("#question") == ""
     recordings = [path.name for path in (voices / "ann").iterdir()]
     assert recordings
     assert all(re.fullmatch(r"\d_ann_\d+\.wav", name) for name in recordings)
+    assert history(page) == []
+    page.click("#listen")
+    says(page, "Stopped before the end, so nothing was learnt.")
+    assert page.text_content("#question") == ""
+    wait_until(lambda: not (voices / "ann").exists())
     page.click("#listen")
     says(page, "Listening.")
     next_is(page, "accepted")

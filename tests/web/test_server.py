@@ -197,6 +197,14 @@ def choices_word(question: str) -> int:
     return WORDS.index(word)
 
 
+def test_a_voice_that_is_not_taught_to_its_end_leaves_nothing_behind(client: Client, tmp_path: Path) -> None:
+    with client.stream(f"sample_rate={RATE}&enroll=ann") as connection:
+        for block in blocks(samples(sentence([3, 8]))):
+            connection.send(block)
+        wait_until(lambda: len(list((tmp_path / "voices" / "ann").glob("*.wav"))) == 2)
+    wait_until(lambda: not (tmp_path / "voices" / "ann").exists())
+
+
 def test_two_visitors_cannot_teach_one_voice_at_once(client: Client) -> None:
     with client.stream(f"sample_rate={RATE}&enroll=ann") as one:
         assert json.loads(one.recv())["type"] == "ready"

@@ -22,7 +22,7 @@ function say(text, trouble = false) {
   $("status").classList.toggle("trouble", trouble);
 }
 
-const percent = (p) => `${(100 * p).toFixed(p > 0.995 || p < 0.0005 ? 0 : 1)} %`;
+const percent = (p) => `${(100 * p).toFixed(p > 0.9995 || p < 0.0005 ? 0 : 1)} %`;
 
 // ---- the microphone
 
@@ -82,7 +82,7 @@ async function listDevices() {
 
 function connect(own) {
   const query = new URLSearchParams({ sample_rate: own.context.sampleRate, details: "" });
-  if (threshold !== null) query.set("threshold", threshold);
+  chooseThreshold(query);
   if (own.name) query.set("enroll", own.name);
   else if ($("voice").value) query.set("voice", $("voice").value);
   const socket = (own.socket = new WebSocket(`${location.origin.replace(/^http/, "ws")}/v1/stream?${query}`));
@@ -90,14 +90,8 @@ function connect(own) {
   socket.onmessage = ({ data }) => {
     const message = JSON.parse(data);
     if (message.type === "ready") ready(message);
-    else if (message.type === "level") {
-      showLevel(message);
-      if (own.silent && message.level_db >= message.threshold_db) {
-        own.silent = false;
-        say("Listening.");
-      }
-    }
-    else if (message.type === "heard") add(message, "microphone");
+    else if (message.type === "level") level(own, message);
+    else if (message.type === "heard" && !own.name) add(message, "microphone"); // what it takes an answer for does not matter
     else if (message.type === "only_zeros") {
       own.silent = true;
       say("Only silence arrives: is the microphone muted, or the wrong one chosen?", true);
@@ -110,7 +104,7 @@ function connect(own) {
   socket.onclose = ({ code, reason }) => {
     if (listening !== own) return;
     if (code === POLICY || code === TRY_LATER) return stop(`The server has closed the stream: ${trouble || reason}.`, true);
-    if (own.name) return stop("The connection was lost; the recordings so far are kept.", true);
+    if (own.name) return stop("The connection was lost before the end, so nothing was learnt.", true);
     say("The connection is lost. Trying again…", true);
     setTimeout(() => listening === own && connect(own), RETRY_MS);
   };
@@ -126,12 +120,21 @@ function send(own, block) {
   socket.send(block);
 }
 
-function ready({ model }) {
+function ready({ model, threshold: served }) {
   say("Listening.");
   $("model").textContent = `Model: ${model}`;
+  if (threshold === ownThreshold) setThreshold((ownThreshold = served)); // the server may have another model now
 }
 
-function stop(text = "Stopped. Press Listen to go on.", trouble = false) {
+function level(own, message) {
+  if (listening === own) showLevel(message);
+  if (own.silent && message.level_db >= message.threshold_db) {
+    own.silent = false;
+    say("Listening.");
+  }
+}
+
+function stop(text = listening.name ? "Stopped before the end, so nothing was learnt." : "Stopped. Press Listen to go on.", trouble = false) {
   const own = listening;
   listening = null;
   release(own);
@@ -143,7 +146,8 @@ function stop(text = "Stopped. Press Listen to go on.", trouble = false) {
 }
 
 function release(own) {
-  own.socket?.close();
+  if (own.socket?.readyState === WebSocket.OPEN && !own.name) own.socket.send(JSON.stringify({ end: true })); // for the last word
+  else own.socket?.close();
   own.media?.getTracks().forEach((track) => track.stop());
   own.context?.close().catch(() => {}); // it is closed already if it was stopped while it was starting
 }
@@ -154,10 +158,15 @@ async function recognize(files) {
   for (const file of files) {
     say(`Recognising ${file.name}…`);
     const query = new URLSearchParams({ details: "" });
-    if (threshold !== null) query.set("threshold", threshold);
+    chooseThreshold(query);
     if ($("voice").value) query.set("voice", $("voice").value);
+    const content = await file.arrayBuffer().catch(() => null);
+    if (content === null) {
+      say(`${file.name} cannot be read.`, true);
+      continue;
+    }
     try {
-      const answer = await fetch(`/v1/recognize?${query}`, { method: "POST", body: file });
+      const answer = await fetch(`/v1/recognize?${query}`, { method: "POST", body: content });
       const { sounds, error } = await answer.json();
       if (error) say(`${file.name}: ${error.replace(/^recording: /, "")}`, true);
       else say(sounds.length ? `${file.name}: ${sounds.length === 1 ? "one sound" : `${sounds.length} sounds`}.` : `${file.name}: nothing was heard.`);
@@ -294,6 +303,10 @@ function showLevel({ level_db, floor_db, threshold_db }) {
 
 // ---- threshold
 
+function chooseThreshold(query) {
+  if (threshold !== ownThreshold) query.set("threshold", threshold);
+}
+
 function setThreshold(value) {
   threshold = $("threshold").value = value;
   $("threshold-value").textContent = percent(value);
@@ -364,6 +377,7 @@ document.addEventListener("drop", (event) => {
   document.body.classList.remove("dropping");
   recognize([...event.dataTransfer.files]);
 });
+navigator.mediaDevices?.addEventListener("devicechange", listDevices);
 await listVoices();
 const about = await fetch("/healthz").then((answer) => answer.json()).catch(() => null);
 if (about) {
