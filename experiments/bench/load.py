@@ -22,6 +22,7 @@ from websockets.asyncio.client import connect
 
 from digits import audio
 from digits.corpora import fsdd
+from digits.training import runs
 from experiments import tables
 
 RATE = audio.SAMPLE_RATE
@@ -169,7 +170,7 @@ def main() -> None:
     for name, measure in (("Memory, MiB", memory), ("Streams", latencies)):
         with server() as (process, address):
             sections[name] = measure(process, address)
-    tables.write_report(options.out / "load.md", "Streams of digits web", sections, f"Machine: {psutil.cpu_count()} cores.")
+    tables.write_report(options.out / "load.md", "Streams of digits web", sections, f"Machine: {psutil.cpu_count()} cores. Commit: {runs.git_commit()}.")
 
 
 if __name__ == "__main__":
