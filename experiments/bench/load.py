@@ -170,7 +170,8 @@ def main() -> None:
     for name, measure in (("Memory, MiB", memory), ("Streams", latencies)):
         with server() as (process, address):
             sections[name] = measure(process, address)
-    tables.write_report(options.out / "load.md", "Streams of digits web", sections, f"Machine: {psutil.cpu_count()} cores. Commit: {runs.git_commit()}.")
+    closing = f"Machine: {psutil.cpu_count()} cores. Commit: {runs.git_commit()}."
+    tables.write_report(options.out / "load.md", "Streams of digits web", sections, closing)
 
 
 if __name__ == "__main__":
