@@ -49,33 +49,37 @@ def enroll(cfg: DictConfig) -> None:
 
     ckpt_path, note = (cfg.ckpt_path, "") if cfg.ckpt_path else runs.choose_model(cfg.outputs, cfg.prefer)
     print(f"model: {ckpt_path}{note and f' ({note})'}", file=sys.stderr)
-    if cfg.root is None and not _record(cfg, voices, name, ckpt_path):
-        raise ValueError(f"not every digit was recorded {cfg.rounds} times, so nothing was learnt; the recordings are kept")
-    print(voices.teach(name, ckpt_path, cfg.root))
+    if cfg.root is None:
+        _record(cfg, voices, name, ckpt_path)
+    print(voices.teach(name, ckpt_path, None if cfg.root is None else str(cfg.root)))
     print(f"to use it: digits mic ckpt_path={path}")
 
 
-def _record(cfg: DictConfig, voices: "Voices", name: str, ckpt_path: str) -> bool:
-    """Ask for the digits; whether all were said."""
+def _record(cfg: DictConfig, voices: "Voices", name: str, ckpt_path: str) -> None:
+    """Ask for the digits, and keep the answers if all are there."""
     from digits.live import microphone, screen
     from digits.live.listener import Listener, listen
     from digits.live.prompt import Prompt
     from digits.live.recorder import Recorder
     from digits.live.segmenter import Segmenter
+    from digits.live.voices import learner
     from digits.recognition.recognizer import Recognizer
 
     live = sys.stdout.isatty() and cfg.input is None if cfg.live == "auto" else cfg.live
     shown = screen.make("text", live)
-    recognizer = Recognizer.load(ckpt_path)
-    prompt = Prompt(Recorder(voices.recordings(name), name, shown.say), cfg.rounds, shown.ask)
-    with microphone.opened(cfg.input, cfg.device, cfg.block_ms, shown.say) as (blocks, sample_rate, source):
-        listener = Listener(Segmenter(sample_rate), recognizer, record=prompt, isolated=False)
-        with shown.running(f"{cli.printable(source)}, {sample_rate} Hz; recording to {voices.recordings(name)}"):
+    model = learner(ckpt_path)
+    with (
+        voices.session(name) as folder,
+        microphone.opened(cfg.input, cfg.device, cfg.block_ms, shown.say) as (blocks, sample_rate, source),
+    ):
+        prompt = Prompt(Recorder(folder, voices.path(name).stem, shown.say), cfg.rounds, shown.ask)
+        listener = Listener(Segmenter(sample_rate), Recognizer(model.window, model), record=prompt, isolated=False)
+        with shown.running(f"{cli.printable(source)}, {sample_rate} Hz"):
             for heard in prompt.answers(listen(blocks, listener, shown)):
                 shown.show(heard)
-    if prompt.recorder.broken:
-        raise OSError(f"{voices.recordings(name)}: the recordings cannot be saved")
-    return prompt.n_saved == prompt.n_words
+        if not prompt.complete:
+            raise ValueError(f"not every digit was recorded {cfg.rounds} times, so nothing was learnt and nothing is kept")
+        voices.keep(name, folder)
 
 
 if __name__ == "__main__":

@@ -126,7 +126,8 @@ def _parser() -> argparse.ArgumentParser:
     formats.add_argument("--json", action="store_true", help="print one JSON object per sound, with all ten probabilities")
     formats.add_argument("--score", action="store_true", help="count what is right, by names like 7_ann_0.wav (or none_ann_1.wav)")
     parser.add_argument(
-        "--ckpt-path", help="model to use: pretrained, .onnx, .npz or .ckpt (default: the best run in outputs/, or else pretrained)"
+        "--ckpt-path",
+        help="pretrained, or a model file: .onnx, .npz, .ckpt, .voice (default: the best run in outputs/, or else pretrained)",
     )
     parser.add_argument(
         "--threshold",

@@ -4,6 +4,7 @@
 file brings along. The constructors keep checks of their own, for use as a library.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,7 @@ THRESHOLDS = {"strict": 4.0, "balanced": 1.0, "eager": 0.25}  # name -> factor o
 RATE = whole(audio.MIN_RATE_HZ, audio.MAX_RATE_HZ)
 
 PROBABILITY = number(0, 1)
+HOST = Kind("be the name of a host", lambda value: is_text(value) and bool(re.fullmatch(r"[A-Za-z0-9._-]+", value)))
 THRESHOLD = Kind(
     f"be {', '.join(THRESHOLDS)} or a number from 0 to 1",
     lambda value: (isinstance(value, str) and value in THRESHOLDS) or PROBABILITY.allows(value),
@@ -160,7 +162,7 @@ ENROLL = {name: MIC[name] for name in ("ckpt_path", "outputs", "prefer", "rounds
 WEB = {name: MIC[name] for name in ("ckpt_path", "outputs", "prefer", "threshold", "isolated")} | {
     "host": Kind("be an address of this machine, like 127.0.0.1 or 0.0.0.0", is_text),
     "port": whole(0, 65_535),
-    "hosts": list_of(TEXT, "names, like [digits.example.org]"),
+    "hosts": list_of(HOST, "names without a port, like [digits.example.org]"),
     "voices": optional(TEXT, "be the name of a folder, or auto"),
     "streams": whole(1, 10_000),
     "idle_s": number(0, 86_400, without=(0,)),

@@ -13,7 +13,7 @@ import soundfile
 from support import Outcome, compose_config, sequence, shell
 
 from digits import audio, mic
-from digits.live import isolation
+from digits.live import isolation, recorder
 from digits.live.prompt import WORDS
 from digits.live.segmenter import Segmenter
 from digits.training import runs
@@ -268,7 +268,7 @@ def test_a_recording_that_is_not_complete_ends_with_status_1_after_all_was_heard
         raise OSError(errno.ENOSPC, "No space left on device")
 
     path = sequence(tmp_path / "words.wav", [3, 8, 1])
-    monkeypatch.setattr(soundfile, "write", full)
+    monkeypatch.setattr(recorder, "write_whole", full)
     done = command("mic", str(path), f"ckpt_path={exported_model}", "output=jsonl", f"record={tmp_path / 'mine'}")
     assert (done.returncode, len(done.stdout.splitlines())) == (1, 3)
     assert done.stderr.splitlines()[-1] == f"digits mic: {tmp_path / 'mine'}: not everything that was heard could be recorded"

@@ -1,5 +1,6 @@
 """Records a corpus by asking for one digit after another."""
 
+import math
 import random
 from collections.abc import Callable, Iterable, Iterator
 
@@ -33,15 +34,25 @@ class Prompt:
         self.n_words, self.n_saved = rounds * len(WORDS), 0
         self._ask = ask
         self._digits = [digit for _ in range(rounds) for digit in random.sample(range(len(WORDS)), len(WORDS))]
-        self._complaint = ""
+        self._complaint, self._asked_s = "", math.inf
+
+    @property
+    def complete(self) -> bool:
+        """Whether every answer has been saved."""
+        return self.n_saved == self.n_words
 
     @property
     def done(self) -> bool:
         """Whether every answer has been saved, or none can be saved any more."""
-        return self.recorder.broken or self.n_saved == self.n_words
+        return self.recorder.broken or self.complete
 
-    def ask(self) -> None:
-        """Ask for the next digit, or for the same one again."""
+    def ask(self, at_s: float = 0.0) -> None:
+        """Ask for the next digit, or for the same one again.
+
+        Args:
+            at_s: the time, in seconds of the stream; what was said before is no answer.
+        """
+        self._asked_s = at_s
         complaint = f"{self._complaint}; again, " if self._complaint else ""
         self._ask(f"{complaint}say {WORDS[self._digits[self.n_saved]]} ({self.n_saved + 1} of {self.n_words})")
 
@@ -52,12 +63,13 @@ class Prompt:
             yield heard
             if self.done:
                 return
-            self.ask()
+            self.ask(heard.end_s)
 
     def __call__(self, word: Word, heard: Heard) -> None:
         """Save an answer, or keep what is wrong with it for the next question."""
-        if self.done:
+        if self.done or word.start_s < self._asked_s:
             return
+        self._asked_s = math.inf  # until the next question
         self._complaint = what_is_wrong(word)
         if not self._complaint:
             self.recorder.save(word, str(self._digits[self.n_saved]))

@@ -34,9 +34,10 @@ class Recorder:
         if not speaker.isalnum():
             raise ValueError(f"speaker must consist of letters and digits, got {speaker}")
         self.folder, self.speaker, self.say = Path(folder).expanduser(), speaker, say
-        if not self.folder.resolve().name:
+        whole = self.folder.resolve()
+        if not whole.name:
             raise ValueError(f"record must be a folder with a name, got {folder}")
-        self.rejected = rejected_of(self.folder)
+        self.rejected = whole.with_name(f"{whole.name}_rejected")
         self.broken = False
         _make(self.folder)
         self._taken = 1 + max((int(path.stem.split("_")[-1]) for path in self._saved()), default=-1)
@@ -68,12 +69,6 @@ class Recorder:
             self.broken = True
             self.say(f"{path} cannot be saved ({error.strerror or error}): recording has stopped, listening goes on")
         self._taken += 1
-
-
-def rejected_of(folder: Path) -> Path:
-    """Where rejected sounds go."""
-    whole = folder.resolve()
-    return whole.with_name(f"{whole.name}_rejected")
 
 
 def _make(folder: Path) -> None:

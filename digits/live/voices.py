@@ -1,7 +1,10 @@
 """The voices that people have taught: one folder of recordings each, and beside it what was fitted to them."""
 
 import contextlib
+import shutil
+import tempfile
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,8 +13,8 @@ import numpy
 from numpy.typing import NDArray
 
 from digits import audio
+from digits.corpora.corpus import N_DIGITS
 from digits.corpora.folder import parse_name
-from digits.live.recorder import rejected_of
 from digits.recognition import model_files, voice
 
 if TYPE_CHECKING:
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 
 FOLDS = 3  # of the recordings, to tell what a voice is worth
 SHOWN = 5  # doubtful recordings that are named
+MAX_RECORDINGS = 300  # to learn from: the time grows with their square
+MAX_NAME = 32  # letters
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,7 @@ class Lesson:
         n_recordings: that were used.
         right_before, right_after: how many of them are recognised as what they are, the latter by voices fitted without them; None
             if there are too few to tell.
-        doubtful: recordings that sound like another digit even to the voice itself, and which.
+        doubtful: recordings that sound like another digit to a voice fitted without them, and which.
     """
 
     path: Path
@@ -51,7 +56,7 @@ class Lesson:
         if self.right_after is not None:
             text += f"; {self.right_before} of them were right before, {self.right_after} are with a voice that has not heard them"
         if self.helps is False:
-            text += ". This voice does not help: record it again in a quiet place, or delete it"
+            text += ". This voice does not help: teach it again in a quiet place, or delete it"
         for path, digit in self.doubtful[:SHOWN]:
             text += f"\n{path} sounds like {digit}: listen to it, and delete it if it is nothing else"
         more = len(self.doubtful) - SHOWN
@@ -74,18 +79,18 @@ class Voices:
         self.folder = Path(folder).expanduser()
 
     def names(self) -> list[str]:
-        """Of the voices that have been fitted."""
-        return sorted(path.stem for path in self.folder.glob(f"*{voice.SUFFIX}"))
+        """Names of the voices that have been fitted."""
+        return sorted(path.stem for path in self.folder.glob(f"*{voice.SUFFIX}") if path.stem == _without_path(path.stem))
 
     def path(self, name: str) -> Path:
-        """Of a voice, which need not exist.
+        """The file of a voice, which need not exist; small and capital letters are the same.
 
         Raises:
-            ValueError: the name is not letters and digits.
+            ValueError: the name is not letters and digits, or is too long.
         """
-        if not (name.isalnum() and name.isascii()):
-            raise ValueError(f"the name of a voice must consist of letters and digits, got {name}")
-        return self.folder / f"{name}{voice.SUFFIX}"
+        if _without_path(name) != name.lower():
+            raise ValueError(f"the name of a voice must consist of at most {MAX_NAME} letters (a to z) and digits, got {name[:80]}")
+        return self.folder / f"{name.lower()}{voice.SUFFIX}"
 
     def recordings(self, name: str) -> Path:
         """The folder with a voice's recordings, which need not exist."""
@@ -97,16 +102,49 @@ class Voices:
         Raises:
             FileNotFoundError: there is no such voice.
         """
-        path, folder = self.path(name), self.recordings(name)
-        found = [file for place in (folder, rejected_of(folder)) for file in place.glob(f"*_{name}_*.wav")]
-        if not path.exists() and not found:
+        path = self.path(name)
+        unfinished = [*self.folder.glob(f".{path.stem}.*")]  # of a process that was killed
+        if not (path.exists() or self._kept(name) or unfinished):
             known = ", ".join(self.names())
             raise FileNotFoundError(f"there is no voice {name} in {self.folder}{known and f'; there are: {known}'}")
-        for file in (path, *found):
-            file.unlink(missing_ok=True)
-        for place in (folder, rejected_of(folder)):
-            with contextlib.suppress(OSError):  # not there, or not empty
-                place.rmdir()
+        for folder in unfinished:
+            shutil.rmtree(folder)
+        self._forget_recordings(name)
+        path.unlink(missing_ok=True)
+
+    def _forget_recordings(self, name: str) -> None:
+        for file in self._kept(name):
+            file.unlink()
+        with contextlib.suppress(OSError):  # not there, or not empty
+            self.recordings(name).rmdir()
+
+    def _kept(self, name: str) -> list[Path]:
+        folder = self.recordings(name)
+        return [*folder.glob(f"[0-9]_{folder.name}_*.wav")]
+
+    @contextlib.contextmanager
+    def session(self, name: str) -> Iterator[Path]:
+        """A folder for new recordings, which is deleted in the end unless :meth:`keep` has taken it.
+
+        Raises:
+            ValueError, OSError: an impossible name, or the folder cannot be made.
+        """
+        stem = self.path(name).stem
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{stem}.", dir=self.folder, ignore_cleanup_errors=True) as folder:
+            yield Path(folder)
+
+    def keep(self, name: str, session: Path) -> None:
+        """Take a session's recordings in the place of the voice's earlier ones.
+
+        Raises:
+            OSError: they cannot be moved.
+        """
+        self._forget_recordings(name)
+        folder = self.recordings(name)
+        folder.mkdir(exist_ok=True)
+        for file in session.iterdir():
+            file.replace(folder / file.name)
 
     def teach(self, name: str, model_name: str, root: str | Path | None = None) -> Lesson:
         """Fit a voice to recordings and write it.
@@ -120,22 +158,20 @@ class Voices:
             ValueError: there is not at least one readable recording of each digit, or the model cannot learn a voice.
             OSError: there is no such folder or model, or the voice cannot be written.
         """
-        path = self.path(name)
-        base = model_files.file_of(model_name)
-        if base.suffix == voice.SUFFIX:
-            raise ValueError(f"{model_name} is a voice already; give the model that it changes")
-        model = model_files.load(model_name)
-        clips = _recordings(Path(root).expanduser() if root else self.recordings(name))
-        labels = [parse_name(clip)[0] for clip in clips]
+        path, base = self.path(name), model_files.file_of(model_name)
+        model = learner(model_name)
+        clips, labels = _recordings(Path(root).expanduser() if root is not None else self.recordings(name), path.stem)
         seen = voice.examples(model, [audio.read(clip) for clip in clips], labels)
         own = voice.fit(seen)
         path.parent.mkdir(parents=True, exist_ok=True)
         named = model_name if model_name == model_files.PRETRAINED else str(base.resolve())
         replace(own, model=named, sha256=voice.sha256(base)).write(path)
-        after = voice.answers(seen, own)
-        doubtful = [(clips[n], int(after[n])) for n in numpy.flatnonzero(after != seen.labels) if after[n] in seen.labels]
-        before = int((voice.answers(seen) == seen.labels).sum())
-        return Lesson(path, len(clips), before, _right_without_being_heard(seen), doubtful)
+        before, after = voice.answers(seen), _unheard_answers(seen)
+        right, doubtful = None, []
+        if after is not None:
+            right = int((after == seen.labels).sum())
+            doubtful = [(clips[n], int(after[n])) for n in numpy.flatnonzero((after != seen.labels) & (after < N_DIGITS))]
+        return Lesson(path, len(clips), int((before == seen.labels).sum()), right, doubtful)
 
     def load(self, name: str, model: "Model", sha256: str) -> voice.PersonalModel:
         """A loaded model with a voice.
@@ -146,22 +182,48 @@ class Voices:
         return model_files.with_voice(self.path(name), model, sha256)
 
 
-def _recordings(folder: Path) -> list[Path]:
+def learner(model_name: str) -> "Model":
+    """Load a model that can learn a voice.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`digits.recognition.model_files.load`; or it cannot.
+    """
+    if model_files.file_of(model_name).suffix == voice.SUFFIX:
+        raise ValueError(f"{model_name} is a voice already; give the model that it changes")
+    model = model_files.load(model_name)
+    voice.features(model, [(numpy.ones(model.window.length, dtype=numpy.float32), model.window.sample_rate)])
+    return model
+
+
+def _without_path(name: str) -> str:
+    """A name as it is used in files, or nothing if it cannot be."""
+    return name.lower() if name.isalnum() and name.isascii() and len(name) <= MAX_NAME else ""
+
+
+def _recordings(folder: Path, name: str) -> tuple[list[Path], list[int]]:
+    """The recordings of one speaker in a folder, and their digits."""
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder")
-    return audio.find_files(folder)
+    found = [(path, *parse_name(path)[:2]) for path in audio.find_files(folder)]
+    speakers = sorted({speaker for _, _, speaker in found})
+    if len(speakers) > 1 and name not in speakers:
+        known = ", ".join(speakers[:SHOWN])
+        raise ValueError(f"{folder}: recordings of several speakers ({known}); name one of them, or give a folder of one speaker")
+    own = [(path, digit) for path, digit, speaker in found if len(speakers) == 1 or speaker == name]
+    if not 0 < len(own) <= MAX_RECORDINGS:
+        raise ValueError(f"{folder}: {len(own)} recordings; a voice is learnt from 10 to {MAX_RECORDINGS}")
+    return [path for path, _ in own], [digit for _, digit in own]
 
 
-def _right_without_being_heard(seen: voice.Examples) -> int | None:
-    """How many recordings are right when each is judged by a voice fitted to the others; None if a digit has only one."""
+def _unheard_answers(seen: voice.Examples) -> NDArray[numpy.int64] | None:
+    """The answer to each recording of a voice fitted to the others; None if a digit has only one."""
     position: defaultdict[int, int] = defaultdict(int)
     folds: NDArray[numpy.int64] = numpy.zeros(len(seen.labels), dtype=numpy.int64)
     for n, label in enumerate(seen.labels.tolist()):
         folds[n], position[label] = position[label] % FOLDS, position[label] + 1
     if min(position.values()) < 2:
         return None
-    right = 0
+    answers = numpy.empty_like(folds)
     for fold in sorted(set(folds.tolist())):
-        left_out = seen.part(folds == fold)
-        right += int((voice.answers(left_out, voice.fit(seen.part(folds != fold))) == left_out.labels).sum())
-    return right
+        answers[folds == fold] = voice.answers(seen.part(folds == fold), voice.fit(seen.part(folds != fold)))
+    return answers

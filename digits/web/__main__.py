@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from digits.live.voices import Voices
     from digits.web.server import Server
 
+THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
+
 
 def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -39,6 +41,7 @@ def serve(cfg: DictConfig) -> None:
     settings.check(cfg, settings.WEB)
     try:
         import uvicorn
+        import websockets  # noqa: F401 - uvicorn would miss it only when a stream opens
 
         from digits.web.choices import Choices
         from digits.web.server import Server
@@ -55,7 +58,7 @@ def serve(cfg: DictConfig) -> None:
         print(f"model: {ckpt_path}{note and f' ({note})'}", file=sys.stderr)
         print(f"open http://{_name(cfg.host)}:{opened.getsockname()[1]} in a browser; Ctrl-C to stop", flush=True)
         try:
-            uvicorn.Server(configured(Server(choices, limits, tuple(cfg.hosts)))).run([opened])
+            uvicorn.Server(configured(Server(choices, limits, (*cfg.hosts, cfg.host)))).run([opened])
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)
 
@@ -79,11 +82,10 @@ def configured(server: "Server") -> "uvicorn.Config":
 
 def _voices(cfg: DictConfig) -> "Voices | None":
     from digits.live.voices import Voices
-    from digits.web.server import LOCAL
 
     folder = cfg.voices
-    if folder == "auto":
-        folder = Path(cfg.outputs) / "voices" if cfg.host in LOCAL else None
+    if folder == "auto":  # not for visitors from elsewhere, who would see and delete each other's
+        folder = Path(cfg.outputs) / "voices" if cfg.host in THIS_MACHINE and not cfg.hosts else None
     return None if folder is None else Voices(folder)
 
 
@@ -103,7 +105,9 @@ def listening(host: str, port: int) -> socket.socket:
 
 
 def _name(host: str) -> str:
-    return "localhost" if host in ("127.0.0.1", "0.0.0.0", "::1", "::") else host  # noqa: S104
+    if host in (*THIS_MACHINE, "0.0.0.0", "::"):  # noqa: S104
+        return "localhost"
+    return f"[{host}]" if ":" in host else host
 
 
 if __name__ == "__main__":

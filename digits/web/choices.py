@@ -1,18 +1,22 @@
 """What a visitor may choose, by the query of an address: a threshold, a voice, or to teach one."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from digits import settings
 from digits.live.prompt import Prompt
 from digits.live.recorder import Recorder
-from digits.live.voices import Lesson, Voices
+from digits.live.voices import Lesson, Voices, learner
 from digits.recognition import model_files, voice
 from digits.recognition.recognizer import Recognizer
 from digits.web.stream import Stream
 
 ROUNDS = 3  # of the ten digits, to teach a voice
+MAX_VOICES = 100
 
 
 class RefusedError(Exception):
@@ -41,6 +45,11 @@ class Choices:
         self.default, self.model, self.isolated, self._voices = recognizer, model, isolated, voices
         self._sha256 = voice.sha256(model_files.file_of(model))
         self._learning: set[str] = set()  # voices
+
+    @property
+    def name(self) -> str:
+        """Of the model, without its folder."""
+        return Path(self.model).name
 
     @property
     def voices(self) -> Voices:
@@ -83,37 +92,45 @@ class Choices:
         return Stream(self.recognizer(query), int(rate), isolated, "details" in query)
 
     @contextlib.contextmanager
-    def teaching(self, stream: Stream, query: Mapping[str, str]) -> Iterator[None]:
+    def teaching(self, stream: Stream, query: Mapping[str, str]) -> Iterator[Callable[[], Lesson] | None]:
         """Meanwhile, a stream asks for digits if the query says ``enroll``, with the name of a voice.
 
-        The recordings of a new voice are deleted if not all digits were said.
+        What is yielded then fits the voice, once all digits were said; otherwise the recordings are deleted in the end.
 
         Raises:
             RefusedError, ValueError, OSError: an impossible name, or one that is being taught already; or the disk is full.
         """
-        if (name := query.get("enroll")) is None:
-            yield
+        if "enroll" not in query:
+            yield None
             return
+        name = self.voices.path(query["enroll"]).stem
         if name in self._learning:
             raise RefusedError(f"somebody is teaching the voice {name} at this moment")
-        stream.prompt = Prompt(Recorder(self.voices.recordings(name), name, stream.say), ROUNDS, stream.ask)
-        stream.prompt.ask()
-        self._learning.add(name)
-        try:
-            yield
-        finally:
-            self._learning.discard(name)
-            if not stream.prompt.done and not self.voices.path(name).exists():
-                with contextlib.suppress(OSError):  # nothing was recorded
-                    self.voices.delete(name)
+        if len(self.voices.names()) >= MAX_VOICES:
+            raise RefusedError(f"there are {MAX_VOICES} voices already: delete one first")
+        learner(self.model)  # it would be a pity to find out in the end that it cannot
+        with self.voices.session(name) as folder:
+            stream.prompt = Prompt(Recorder(folder, name, stream.say), ROUNDS, stream.ask)
+            stream.prompt.ask()
+            self._learning.add(name)
+            try:
+                yield partial(self._teach, name, folder)
+            finally:
+                self._learning.discard(name)
 
-    def teach(self, query: Mapping[str, str]) -> Lesson:
-        """Fit the voice that a stream has recorded.
+    def _teach(self, name: str, session: Path) -> Lesson:
+        self.voices.keep(name, session)
+        return self.voices.teach(name, self.model)
+
+    def delete(self, name: str) -> None:
+        """Delete a voice.
 
         Raises:
-            ValueError, OSError: as :meth:`digits.live.voices.Voices.teach`.
+            RefusedError, ValueError, OSError: there is no such voice, or it is being taught at this moment.
         """
-        return self.voices.teach(query["enroll"], self.model)
+        if self.voices.path(name).stem in self._learning:
+            raise RefusedError(f"somebody is teaching the voice {name} at this moment", 409)
+        self.voices.delete(name)
 
 
 def probability(value: Any) -> float:
@@ -126,3 +143,10 @@ def probability(value: Any) -> float:
         if settings.PROBABILITY.allows(number := float(value)):
             return number
     raise RefusedError(f"threshold must {settings.PROBABILITY.must}, got {str(value)[:20]}")
+
+
+def sentence(error: Exception) -> str:
+    """What a visitor may know of an error: nothing of this machine's folders."""
+    if isinstance(error, OSError) and not isinstance(error, FileNotFoundError) and error.strerror:
+        return f"this cannot be done on the server: {error.strerror}"
+    return re.sub(r"\S*[/\\](?=[^/\\\s]+)", "", str(error))

@@ -21,14 +21,15 @@ from digits import __version__, audio
 from digits.audio import Waveform
 from digits.live.recording import sounds_in
 from digits.recognition.recognizer import Recognizer
-from digits.web.choices import Choices, RefusedError
+from digits.web.choices import Choices, RefusedError, sentence
 from digits.web.metrics import Metrics
 from digits.web.sockets import POLICY, Limits, Sockets
-from digits.web.stream import Observed, details
+from digits.web.stream import MAX_RATE_HZ, Observed, details
 
 PAGE = Path(__file__).parent / "page"
 LOCAL = ("localhost", "127.0.0.1")
-UPLOADS = 2  # recordings that are recognised at the same time; others wait
+UPLOADS = 4  # recordings that are received or recognised at the same time; others wait
+DETAILS_S = 60.0  # of sound whose details are told; more would be a hundred megabytes
 HEADERS = {
     b"content-security-policy": b"default-src 'self'; media-src blob:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
     b"permissions-policy": b"microphone=(self), camera=(), geolocation=()",
@@ -66,7 +67,7 @@ class Server:
 
     async def health(self, _: Request) -> JSONResponse:
         threshold = self.choices.default.threshold
-        return JSONResponse({"status": "ok", "model": self.choices.model, "threshold": threshold, "version": __version__})
+        return JSONResponse({"status": "ok", "model": self.choices.name, "threshold": threshold, "version": __version__})
 
     async def show_metrics(self, _: Request) -> Response:
         return self.metrics.page()
@@ -82,10 +83,9 @@ class Server:
         try:
             _check_origin(request)
             recognizer = self.choices.recognizer(request.query_params)
-            content = await self._body(request)
             async with self._uploads:
-                sounds = await run_in_threadpool(self._sounds, content, recognizer, "details" in request.query_params)
-            answer = JSONResponse({"sounds": sounds})
+                content = await self._body(request)
+                answer = JSONResponse(await run_in_threadpool(self._heard, content, recognizer, "details" in request.query_params))
         except (RefusedError, ValueError, OSError, MemoryError, ClientDisconnect) as error:
             answer = _refusal(error)
         self.metrics.uploads.labels(answer.status_code).inc()
@@ -105,15 +105,19 @@ class Server:
             raise RefusedError("the request has no body: send the recording itself, as curl --data-binary @seven.wav does")
         return bytes(content)
 
-    def _sounds(self, content: bytes, recognizer: Recognizer, detailed: bool) -> list[dict[str, Any]]:
+    def _heard(self, content: bytes, recognizer: Recognizer, detailed: bool) -> dict[str, list[dict[str, Any]]]:
         blocks, sample_rate = audio.stream("recording", content)
+        if sample_rate > MAX_RATE_HZ:
+            raise RefusedError(f"the recording has {sample_rate} samples per second, at most {MAX_RATE_HZ} are taken", 413)
         observed = Observed(recognizer.model)
         recognizer = Recognizer(recognizer.window, observed, recognizer.threshold)
-        found = []
+        found: list[dict[str, Any]] = []
+        told_s = 0.0
         for sound in sounds_in(recognizer, self._bounded(blocks, sample_rate), sample_rate):
             log_mel = observed.log_mels.popleft() if sound.prediction else None
-            found.append(sound.facts() | (details(sound.waveform, sample_rate, log_mel) if detailed else {}))
-        return found
+            told_s += len(sound.waveform) / sample_rate
+            found.append(sound.facts() | (details(sound.waveform, sample_rate, log_mel) if detailed and told_s < DETAILS_S else {}))
+        return {"sounds": found}
 
     def _bounded(self, blocks: Iterator[Waveform], sample_rate: int) -> Iterator[Waveform]:
         samples = 0
@@ -130,7 +134,7 @@ class Server:
         name = request.path_params["name"]
         try:
             _check_origin(request)
-            self.choices.voices.delete(name)
+            self.choices.delete(name)
         except (RefusedError, ValueError, OSError) as error:
             return _refusal(error)
         return JSONResponse({"deleted": name})
@@ -140,13 +144,16 @@ def _refusal(error: Exception) -> JSONResponse:
     if isinstance(error, ClientDisconnect):
         return JSONResponse({"error": "the connection was lost"}, 400)
     status = 404 if isinstance(error, FileNotFoundError) else getattr(error, "status", 400)
-    return JSONResponse({"error": str(error) or "too large for this machine's memory"}, status)
+    return JSONResponse({"error": sentence(error) or "too large for this machine's memory"}, status)
 
 
 def _is_same_origin(headers: Mapping[str, str]) -> bool:
     """Whether the page that asks is ours; programs other than browsers name no origin."""
     origin = headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == headers.get("host")
+    try:
+        return origin is None or urlsplit(origin).netloc == headers.get("host")
+    except ValueError:  # no address at all
+        return False
 
 
 def _check_origin(request: Request) -> None:

@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from digits.recognition.recognizer import Recognizer
-from digits.web.choices import Choices, RefusedError, probability
+from digits.web.choices import Choices, RefusedError, probability, sentence
 from digits.web.metrics import Metrics
 from digits.web.stream import Message, Stream
 
@@ -85,26 +85,27 @@ class Sockets:
         try:
             stream = self.choices.stream(query)
             async with asyncio.timeout(self.limits.idle_s) as patience:
-                with self.choices.teaching(stream, query):
+                with self.choices.teaching(stream, query) as teach:
                     await self._lead(socket, stream, patience)
+                    if teach and stream.prompt and stream.prompt.complete:
+                        lesson = await run_in_threadpool(teach)
+                        await self._send(socket, [{"type": "enrolled", **lesson.facts()}])
         except (RefusedError, ValueError, OSError) as error:
             if isinstance(error, TimeoutError):
                 return Ending(POLICY, "idle", f"nothing came, or nothing was read, for {self.limits.idle_s:g} s")
-            return Ending(POLICY, "refused", str(error))
-        except (WebSocketDisconnect, RuntimeError):  # the latter from a send after the other side has closed
+            return Ending(POLICY, "refused", sentence(error))
+        except WebSocketDisconnect:
             return Ending(NORMAL, "left")
         return Ending(NORMAL, "ended")
 
     async def _lead(self, socket: WebSocket, stream: Stream, patience: asyncio.Timeout) -> None:
         """From the first message to the last; each that comes renews the patience, within which its answers must be taken."""
-        about = {"type": "ready", "model": self.choices.model, "threshold": stream.recognizer.threshold}
+        about = {"type": "ready", "model": self.choices.name, "threshold": stream.recognizer.threshold}
         await self._send(socket, [about])
         async for content in self._received(socket, stream):
             self._renew(patience)
-            await self._send(socket, stream.feed(content) if content else stream.finish())
+            await self._send(socket, stream.finish() if content is None else stream.feed(content))
             if stream.prompt and stream.prompt.done:
-                lesson = await run_in_threadpool(self.choices.teach, socket.query_params)
-                await self._send(socket, [{"type": "enrolled", **lesson.facts()}])
                 return
 
     def _renew(self, patience: asyncio.Timeout) -> None:
@@ -112,27 +113,30 @@ class Sockets:
         if ends is None or ends - now < 0.9 * self.limits.idle_s:  # not for every message, which would cost more than the rest
             patience.reschedule(now + self.limits.idle_s)
 
-    async def _received(self, socket: WebSocket, stream: Stream) -> AsyncIterator[bytes]:
-        """Sound, and nothing at its end; settings that come in between are applied."""
+    async def _received(self, socket: WebSocket, stream: Stream) -> AsyncIterator[bytes | None]:
+        """Sound, and None at its end; settings that come in between are applied."""
         began = time.monotonic()
         while True:
             message = await socket.receive()
             if message["type"] == "websocket.disconnect":
                 raise WebSocketDisconnect
             if (content := message.get("bytes")) is not None:
-                yield content or b"\0"  # an empty message is a mistake, and not the end
+                yield content
                 if stream.seconds > BURST_S + self.limits.speed * (time.monotonic() - began):
                     raise RefusedError(f"sound came more than {self.limits.speed:g} times as fast as it was recorded")
                 if stream.zeros_s > self.limits.idle_s:
                     raise RefusedError(f"nothing but zeros came for {self.limits.idle_s:g} s: the microphone may be muted")
             elif _apply(message["text"], stream.recognizer):
-                yield b""
+                yield None
                 return
 
     async def _send(self, socket: WebSocket, messages: list[Message]) -> None:
         for message in messages:
             self.metrics.count(message)
-            await socket.send_text(json.dumps(message, separators=(",", ":")))
+            try:
+                await socket.send_text(json.dumps(message, separators=(",", ":")))
+            except RuntimeError as error:  # the other side has closed
+                raise WebSocketDisconnect from error
 
 
 def _apply(text: str, recognizer: Recognizer) -> bool:

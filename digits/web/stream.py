@@ -24,6 +24,7 @@ Message = dict[str, Any]  # with a "type", ready for JSON
 MAX_BLOCK_S = 1.0
 MAX_RATE_HZ = 192_000
 SHOWN_DB = 60.0  # of a log-mel picture, below its loudest value; as in digits.features.LogMel
+GAP_S = 2.0  # by how much a block may come late; more is sound that was never sent
 DRIFT = 1e-3  # by how much a sound card's clock may run slower than ours; a thousandth is ten times what is common
 
 
@@ -83,9 +84,12 @@ class Stream:
             raise ValueError(f"a message must hold 16-bit samples, at most {MAX_BLOCK_S:g} s of them; got {len(content)} bytes")
         block = numpy.frombuffer(content, dtype="<i2").astype(numpy.float32) / numpy.float32(32768)
         waited_s = self._waited_s(len(block))
-        for heard in self._listener.hear(block, waited_s):
+        sounds = self._listener.hear(block, waited_s)
+        for heard in sounds:
             self._tell(heard)
         self._meter.read(block)
+        if sounds and self.prompt and not self.prompt.done:
+            self.prompt.ask(self.seconds)
         return self._take()
 
     def finish(self) -> list[Message]:
@@ -118,7 +122,7 @@ class Stream:
         """How much later this block came than if all had come as fast as the fastest so far."""
         length_s = samples / self.sample_rate
         began = self.clock() - self.seconds - length_s
-        self._began = min(self._began + DRIFT * length_s, began)
+        self._began = began if began > self._began + GAP_S else min(self._began + DRIFT * length_s, began)
         return began - self._began
 
     def _tell(self, heard: Heard) -> None:
@@ -131,8 +135,6 @@ class Stream:
             log_mel = self._model.log_mels.popleft() if heard.prediction else None
             facts |= details(word.waveform, word.sample_rate, log_mel)
         self._messages.append({"type": "heard", **facts})
-        if self.prompt and not self.prompt.done:
-            self.prompt.ask()
 
     def _take(self) -> list[Message]:
         messages, self._messages = self._messages, []

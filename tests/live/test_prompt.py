@@ -70,3 +70,16 @@ def test_what_cannot_be_a_word_is_asked_for_again(tmp_path: Path, reason: str) -
     prompt.ask()
     assert questions[2].endswith("(2 of 10)")
     assert [path.name for path in (tmp_path / "ann").iterdir()] == [f"{prompt._digits[0]}_ann_0.wav"]
+
+
+def test_what_was_said_before_the_question_is_no_answer(tmp_path: Path) -> None:
+    prompt = Prompt(Recorder(tmp_path / "ann", "ann", print), 1, lambda _: None)
+    heard = Heard(1.0, 1.5, None, None, False, None, 100.0, 0.0)
+    prompt(word(), heard)  # nothing has been asked yet
+    prompt.ask(at_s=1.2)
+    prompt(word(), heard)  # it began at 1.0 s
+    assert prompt.n_saved == 0
+    prompt.ask(at_s=0.5)
+    prompt(word(), heard)
+    prompt(word(), heard)  # a second word before the next question
+    assert prompt.n_saved == 1

@@ -108,3 +108,12 @@ def test_a_prompt_asks_until_every_digit_is_recorded(recognizer: Recognizer, tmp
     assert questions[-1].endswith("(10 of 10)")
     assert stream.prompt.done
     assert len(list((tmp_path / "ann").iterdir())) == 10
+
+
+def test_a_gap_in_the_sound_does_not_make_all_later_answers_late(recognizer: Recognizer) -> None:
+    now, messages = 0.0, []
+    stream = Stream(recognizer, RATE, clock=lambda: now)
+    for number, block in enumerate(blocks(samples(sentence([1, 1, 1])))):
+        now = 0.1 * number + (30 if number > 15 else 0)
+        messages += stream.feed(block)
+    assert all(message["latency_ms"] < 1000 for message in of_type(messages, "heard"))

@@ -34,6 +34,7 @@ async function start(name = "") {
   }
   const own = (listening = { lost: 0, name });
   $("listen").textContent = "Stop";
+  $("device").disabled = $("voice").disabled = Boolean(name); // changing them would begin the lesson anew
   $("listen").classList.add("on");
   say("Waiting for the microphone…");
   try {
@@ -59,7 +60,8 @@ async function start(name = "") {
   for (const track of own.media.getTracks()) {
     track.onended = () => listening === own && stop("The microphone was unplugged, or its permission withdrawn.", true);
   }
-  await listDevices();
+  await listDevices().catch(() => {}); // then the list stays as it was
+  if (listening !== own) return; // stopped meanwhile
   connect(own);
 }
 
@@ -82,16 +84,18 @@ async function listDevices() {
 
 function connect(own) {
   const query = new URLSearchParams({ sample_rate: own.context.sampleRate, details: "" });
-  chooseThreshold(query);
+  own.asked = threshold === ownThreshold ? null : threshold; // of the server, which otherwise takes the model's
+  if (own.asked !== null) query.set("threshold", own.asked);
   if (own.name) query.set("enroll", own.name);
   else if ($("voice").value) query.set("voice", $("voice").value);
   const socket = (own.socket = new WebSocket(`${location.origin.replace(/^http/, "ws")}/v1/stream?${query}`));
   let trouble = "";
   socket.onmessage = ({ data }) => {
     const message = JSON.parse(data);
-    if (message.type === "ready") ready(message);
+    if (message.type === "heard" && !own.name) add(message, "microphone"); // what it takes an answer for does not matter
+    if (listening !== own) return; // stopped, but for the last word
+    if (message.type === "ready") ready(own, message);
     else if (message.type === "level") level(own, message);
-    else if (message.type === "heard" && !own.name) add(message, "microphone"); // what it takes an answer for does not matter
     else if (message.type === "only_zeros") {
       own.silent = true;
       say("Only silence arrives: is the microphone muted, or the wrong one chosen?", true);
@@ -120,14 +124,16 @@ function send(own, block) {
   socket.send(block);
 }
 
-function ready({ model, threshold: served }) {
+function ready(own, { model, threshold: served }) {
   say("Listening.");
   $("model").textContent = `Model: ${model}`;
-  if (threshold === ownThreshold) setThreshold((ownThreshold = served)); // the server may have another model now
+  const isOwn = threshold === ownThreshold;
+  if (own.asked === null) ownThreshold = served; // the server may have another model now
+  setThreshold(isOwn ? ownThreshold : threshold); // it may have been moved meanwhile
 }
 
 function level(own, message) {
-  if (listening === own) showLevel(message);
+  showLevel(message);
   if (own.silent && message.level_db >= message.threshold_db) {
     own.silent = false;
     say("Listening.");
@@ -139,6 +145,7 @@ function stop(text = listening.name ? "Stopped before the end, so nothing was le
   listening = null;
   release(own);
   $("listen").textContent = "Listen";
+  $("device").disabled = $("voice").disabled = false;
   $("listen").classList.remove("on");
   $("question").textContent = "";
   showLevel({ level_db: -METER_DB });
@@ -190,7 +197,7 @@ async function listVoices(chosen = $("voice").value) {
 async function enrolled(name, { recordings, right_before, right_after, helps, doubtful }) {
   const worth = `Of ${recordings} recordings, ${right_before} were right without this voice and ${right_after} are with it, tried on recordings it has not heard.`;
   const doubts = doubtful.length ? ` ${doubtful.length} sound like another digit.` : "";
-  stop(`${worth}${doubts}${helps ? "" : " It does not help: record it again in a quiet place."}`, !helps);
+  stop(`${worth}${doubts}${helps ? "" : " It does not help: teach it again in a quiet place, or delete it."}`, !helps);
   await listVoices(helps ? name : "");
 }
 
@@ -198,7 +205,7 @@ async function forget() {
   const name = $("voice").value;
   if (!confirm(`Delete the voice ${name} and its recordings?`)) return;
   if (listening) stop();
-  const answer = await fetch(`/v1/voices/${name}`, { method: "DELETE" }).catch(() => null);
+  const answer = await fetch(`/v1/voices/${encodeURIComponent(name)}`, { method: "DELETE" }).catch(() => null);
   say(answer?.ok ? `The voice ${name} and its recordings are deleted.` : `The voice ${name} could not be deleted.`, !answer?.ok);
   await listVoices("");
 }
@@ -217,16 +224,14 @@ function add(sound, source) {
   count();
 }
 
-function result({ accepted, reason, probability }) {
-  return accepted ? `${percent(probability)} probable` : reason;
-}
-
 function show(sound) {
   const { digit, accepted, probabilities, log_mel } = sound;
   $("digit").textContent = accepted ? digit : "–";
   $("digit").className = `digit ${accepted ? "accepted" : "rejected"}`;
-  $("said").textContent = accepted ? `${WORDS[digit]}, ${result(sound)}` : `rejected: ${sound.reason}`;
-  $("spoken").textContent = accepted ? WORDS[digit] : `rejected, ${sound.reason}`;
+  $("said").textContent = accepted ? `${WORDS[digit]}, ${percent(sound.probability)} probable` : `rejected: ${sound.reason}`;
+  const spoken = document.createElement("span"); // a new one, so that the same digit is read out twice
+  spoken.textContent = accepted ? WORDS[digit] : `rejected, ${sound.reason}`;
+  $("spoken").replaceChildren(spoken);
   [...$("bars").children].forEach((bar, d) => {
     const p = probabilities?.[d] ?? 0;
     bar.classList.toggle("best", accepted && d === digit);
@@ -277,7 +282,7 @@ function row(sound) {
     const url = URL.createObjectURL(new Blob([decode(sound.wav)], { type: "audio/wav" }));
     const player = new Audio(url);
     player.onended = player.onerror = () => URL.revokeObjectURL(url);
-    player.play();
+    player.play().catch(() => {}); // another sound was started, or there is no loudspeaker
   };
   line.insertCell().append(play);
   return line;
@@ -351,7 +356,7 @@ if (!["localhost", "127.0.0.1"].includes(location.hostname)) {
   for (const place of document.querySelectorAll(".where")) place.textContent = location.host;
 }
 $("listen").onclick = () => (listening ? stop() : start());
-const restart = () => { if (listening) { const { name } = listening; stop(); start(name); } };
+const restart = () => { if (listening) { stop(); start(); } };
 $("device").onchange = restart;
 $("voice").onchange = () => { $("forget").hidden = !$("voice").value; restart(); };
 $("forget").onclick = forget;
@@ -377,7 +382,7 @@ document.addEventListener("drop", (event) => {
   document.body.classList.remove("dropping");
   recognize([...event.dataTransfer.files]);
 });
-navigator.mediaDevices?.addEventListener("devicechange", listDevices);
+navigator.mediaDevices?.addEventListener("devicechange", () => listDevices().catch(() => {}));
 await listVoices();
 const about = await fetch("/healthz").then((answer) => answer.json()).catch(() => null);
 if (about) {

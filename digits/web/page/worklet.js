@@ -1,4 +1,4 @@
-// Collects the microphone's samples into blocks of 16-bit numbers, at the device's own rate.
+// Collects the microphone's samples into blocks of 16-bit numbers, at the rate of the browser's audio.
 const BLOCK_S = 0.05;
 
 class Capture extends AudioWorkletProcessor {
