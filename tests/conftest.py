@@ -43,6 +43,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         require(shutil.which("chromium") and importlib.util.find_spec("playwright"), "Chromium or playwright is not installed")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What one process does alone comes first, so that it is not waited for in the end."""
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+
+
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that all processes of this session of tests have in common."""

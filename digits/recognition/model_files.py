@@ -98,7 +98,10 @@ def _load(path: Path) -> Model:
         base = file_of(voice.read(path).model)
         if base.suffix == voice.SUFFIX:
             raise ValueError(f"{path}: {voice.DAMAGED} (it names another voice as its model)")
-        return with_voice(path, _load(base), voice.sha256(base))
+        try:
+            return with_voice(path, _load(base), voice.sha256(base))
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{path}: the model that this voice changes is gone ({error})") from error
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such model; {PRETRAINED} is the one that comes with the package")
     if path.stat().st_size > settings.MAX_MODEL_BYTES:

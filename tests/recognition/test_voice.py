@@ -121,7 +121,7 @@ def test_another_version_of_its_model_is_noticed(own: Path, exported_model: Path
 
 def test_a_model_that_has_gone_is_named(own: Path) -> None:
     own.write_text(json.dumps(json.loads(own.read_text()) | {"model": "gone.onnx"}))
-    with pytest.raises(FileNotFoundError, match=r"gone\.onnx: no such model"):
+    with pytest.raises(FileNotFoundError, match=r"ann\.voice: the model that this voice changes is gone \(gone\.onnx: no "):
         Recognizer.load(own)
 
 

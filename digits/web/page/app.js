@@ -1,28 +1,18 @@
 // The page: shows what the server hears in the microphone or in a file. Nothing is kept beyond this page.
+import { csv, download, recordings } from "./downloads.js";
+import { $, METER_DB, percent, row, say, show, showLevel } from "./view.js";
 import { zip } from "./zip.js";
 
-const WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"];
 const RETRY_MS = 1000;
 const MAX_WAITING_S = 2; // sound that waits to be sent; more is dropped
 const KEPT = 500; // sounds in the history
-const METER_DB = 80;
 const [POLICY, TRY_LATER] = [1008, 1013]; // why the server closes a stream for good
 
-const $ = (id) => document.getElementById(id);
 const history = []; // newest last
 let listening = null; // {context, media, socket, lost} while the microphone is on
 let threshold = null; // what the slider says, in full
 let ownThreshold = null; // the model's
 let number = 0;
-
-// ---- telling the user
-
-function say(text, trouble = false) {
-  $("status").textContent = text;
-  $("status").classList.toggle("trouble", trouble);
-}
-
-const percent = (p) => `${(100 * p).toFixed(p > 0.9995 || p < 0.0005 ? 0 : 1)} %`;
 
 // ---- the microphone
 
@@ -224,86 +214,10 @@ function add(sound, source) {
   count();
 }
 
-function show(sound) {
-  const { digit, accepted, probabilities, log_mel } = sound;
-  $("digit").textContent = accepted ? digit : "–";
-  $("digit").className = `digit ${accepted ? "accepted" : "rejected"}`;
-  $("said").textContent = accepted ? `${WORDS[digit]}, ${percent(sound.probability)} probable` : `rejected: ${sound.reason}`;
-  const spoken = document.createElement("span"); // a new one, so that the same digit is read out twice
-  spoken.textContent = accepted ? WORDS[digit] : `rejected, ${sound.reason}`;
-  $("spoken").replaceChildren(spoken);
-  [...$("bars").children].forEach((bar, d) => {
-    const p = probabilities?.[d] ?? 0;
-    bar.classList.toggle("best", accepted && d === digit);
-    bar.querySelector(".bar").style.transform = `scaleY(${p})`;
-    bar.querySelector(".percent").textContent = probabilities ? Math.round(100 * p) : "";
-  });
-  paint(log_mel);
-}
-
-function paint(picture) {
-  const canvas = $("picture"), context = canvas.getContext("2d");
-  if (!picture) return context.clearRect(0, 0, canvas.width, canvas.height);
-  const { bands, frames, levels } = picture, bytes = decode(levels);
-  [canvas.width, canvas.height] = [frames, bands];
-  const image = context.createImageData(frames, bands);
-  for (let band = 0; band < bands; band++) {
-    for (let frame = 0; frame < frames; frame++) {
-      image.data.set(colour(bytes[band * frames + frame] / 255), 4 * ((bands - 1 - band) * frames + frame));
-    }
-  }
-  context.putImageData(image, 0, 0);
-}
-
-const STOPS = [[13, 10, 34], [72, 30, 110], [158, 47, 104], [232, 92, 62], [251, 174, 64], [252, 250, 190]]; // dark to light, evenly
-
-function colour(value) {
-  const at = value * (STOPS.length - 1), n = Math.min(STOPS.length - 2, Math.floor(at));
-  return [...STOPS[n].map((low, c) => low + (at - n) * (STOPS[n + 1][c] - low)), 255];
-}
-
-const decode = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-
-function row(sound) {
-  const line = document.createElement("tr");
-  line.className = sound.accepted ? "accepted" : "rejected";
-  const at = sound.source === "microphone" ? sound.time.toLocaleTimeString() : `${sound.source}${sound.start_s === undefined ? "" : `, ${sound.start_s.toFixed(2)} s`}`;
-  for (const [text, name] of [[at], [sound.digit ?? "–", "number"], [sound.probability === null ? "" : percent(sound.probability)], [sound.accepted ? "accepted" : sound.reason]]) {
-    const cell = line.insertCell();
-    cell.textContent = text;
-    if (name) cell.className = name;
-  }
-  const play = document.createElement("button");
-  play.type = "button";
-  play.textContent = "▶";
-  play.setAttribute("aria-label", `Play and show ${sound.accepted ? WORDS[sound.digit] : "the rejected sound"}`);
-  play.onclick = () => {
-    show(sound);
-    const url = URL.createObjectURL(new Blob([decode(sound.wav)], { type: "audio/wav" }));
-    const player = new Audio(url);
-    player.onended = player.onerror = () => URL.revokeObjectURL(url);
-    player.play().catch(() => {}); // another sound was started, or there is no loudspeaker
-  };
-  line.insertCell().append(play);
-  return line;
-}
-
 function count() {
   const accepted = history.filter((sound) => sound.accepted).length;
   $("counts").textContent = history.length ? `${accepted} accepted, ${history.length - accepted} rejected` : "";
   for (const id of ["csv", "zip", "clear"]) $(id).disabled = !history.length;
-}
-
-function showLevel({ level_db, floor_db, threshold_db }) {
-  const share = (db) => Math.min(1, Math.max(0, 1 + db / METER_DB));
-  $("level").style.transform = `scaleX(${share(level_db)})`;
-  $("level").classList.toggle("loud", level_db >= threshold_db);
-  for (const [id, db] of [["floor", floor_db], ["word", threshold_db]]) {
-    $(id).style.visibility = db === undefined ? "hidden" : "visible";
-    if (db !== undefined) $(id).style.left = `calc(${share(db)} * (100% - 3px))`;
-  }
-  $("meter").setAttribute("aria-valuenow", Math.round(Math.max(-METER_DB, level_db)));
-  $("db").textContent = floor_db === undefined ? "" : `${Math.round(level_db)} dB`;
 }
 
 // ---- threshold
@@ -319,39 +233,8 @@ function setThreshold(value) {
   if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify({ threshold }));
 }
 
-// ---- downloads
-
-function download(blob, name) {
-  const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: name });
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
-}
-
-const COLUMNS = ["time", "source", "start_s", "end_s", "digit", "probability", "accepted", "reason", "latency_ms"];
-
-function csv() {
-  const cell = (value) => {
-    const text = value instanceof Date ? value.toISOString() : String(value ?? "");
-    const safe = /^[=+\-@\t\r]/.test(text) ? `'${text}` : text; // a file's name must not become a spreadsheet's formula
-    return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
-  };
-  return [COLUMNS, ...history.map((sound) => COLUMNS.map((name) => sound[name]))].map((line) => line.map(cell).join(",") + "\n").join("");
-}
-
-function recordings(speaker) {
-  return history.map((sound) => [
-    sound.accepted ? `recordings/${sound.digit}_${speaker}_${sound.number}.wav` : `recordings_rejected/none_${speaker}_${sound.number}.wav`,
-    decode(sound.wav),
-  ]);
-}
-
 // ---- wiring
 
-$("bars").replaceChildren(...WORDS.map((word, digit) => {
-  const bar = document.createElement("li");
-  bar.innerHTML = `<span class="track"><span class="bar"></span></span><span>${digit}</span><span class="percent"></span>`;
-  return bar;
-}));
 if (!["localhost", "127.0.0.1"].includes(location.hostname)) {
   for (const place of document.querySelectorAll(".where")) place.textContent = location.host;
 }
@@ -369,10 +252,10 @@ $("enroll").onclick = () => {
 $("threshold").oninput = () => setThreshold($("threshold").valueAsNumber);
 $("own").onclick = () => setThreshold(ownThreshold);
 $("file").onchange = async ({ target }) => { await recognize([...target.files]); target.value = ""; };
-$("csv").onclick = () => download(new Blob([csv()], { type: "text/csv" }), "heard.csv");
+$("csv").onclick = () => download(new Blob([csv(history)], { type: "text/csv" }), "heard.csv");
 $("zip").onclick = () => {
   if (!$("speaker").reportValidity()) return;
-  download(zip(recordings($("speaker").value || "me")), "recordings.zip");
+  download(zip(recordings(history, $("speaker").value || "me")), "recordings.zip");
 };
 $("clear").onclick = () => { history.length = 0; $("rows").replaceChildren(); count(); };
 document.addEventListener("dragover", (event) => { event.preventDefault(); document.body.classList.add("dropping"); });
