@@ -68,7 +68,7 @@ class Client:
     @contextmanager
     def stream(self, query: str = f"sample_rate={RATE}", **options: Any) -> Iterator[ClientConnection]:
         address = f"ws://127.0.0.1:{self.port}/v1/stream?{query}"
-        with connect(address, max_size=None, compression=None, **options) as connection:
+        with connect(address, max_size=None, max_queue=None, compression=None, **options) as connection:
             yield connection
 
     def hear(self, digits: Iterable[int], query: str = f"sample_rate={RATE}") -> list[Message]:
