@@ -67,10 +67,12 @@ def configured(server: "Server") -> "uvicorn.Config":
     """How uvicorn runs the server."""
     import uvicorn
 
+    from digits.web.connections import Connection
     from digits.web.sockets import MAX_MESSAGE_BYTES
 
     return uvicorn.Config(
         server.app,
+        http=Connection,
         log_level="warning",
         ws_max_size=MAX_MESSAGE_BYTES,
         ws_per_message_deflate=False,  # sound does not shrink
