@@ -110,6 +110,12 @@ def split(arguments: list[str], program: str) -> tuple[list[str], list[str]]:
     return options, settings
 
 
+def refuse_multirun(program: str) -> None:
+    """End a program that was asked for a multirun, which only ``digits train`` does."""
+    if {"-m", "--multirun"} & set(sys.argv[1:]):
+        sys.exit(f"{program}: -m and --multirun are only for digits train")
+
+
 def run(job: Callable[[], object], program: str, complete: Callable[[list[str]], list[str]] = list) -> None:
     """Run a Hydra program; a user's mistake ends it in one line.
 

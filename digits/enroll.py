@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
 def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    if {"-m", "--multirun"} & set(sys.argv[1:]):
-        sys.exit("digits enroll: -m and --multirun are only for digits train")
+    cli.refuse_multirun("digits enroll")
     cli.run(job, "digits enroll")
 
 

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
 def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # a second thread of torch costs time when words come one by one
-    if {"-m", "--multirun"} & set(sys.argv[1:]):
-        sys.exit("digits mic: -m and --multirun are only for digits train")
+    cli.refuse_multirun("digits mic")
     cli.run(job, "digits mic", with_file_as_setting)
 
 

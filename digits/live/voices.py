@@ -80,7 +80,7 @@ class Voices:
 
     def names(self) -> list[str]:
         """Names of the voices that have been fitted."""
-        return sorted(path.stem for path in self.folder.glob(f"*{voice.SUFFIX}") if path.stem == _without_path(path.stem))
+        return sorted(path.stem for path in self.folder.glob(f"*{voice.SUFFIX}") if path.stem == _stem(path.stem))
 
     def path(self, name: str) -> Path:
         """The file of a voice, which need not exist; small and capital letters are the same.
@@ -88,7 +88,7 @@ class Voices:
         Raises:
             ValueError: the name is not letters and digits, or is too long.
         """
-        if _without_path(name) != name.lower():
+        if _stem(name) != name.lower():
             raise ValueError(f"the name of a voice must consist of at most {MAX_NAME} letters (a to z) and digits, got {name[:80]}")
         return self.folder / f"{name.lower()}{voice.SUFFIX}"
 
@@ -188,15 +188,24 @@ def learner(model_name: str) -> "Model":
     Raises:
         FileNotFoundError, ValueError: as :func:`digits.recognition.model_files.load`; or it cannot.
     """
-    if model_files.file_of(model_name).suffix == voice.SUFFIX:
-        raise ValueError(f"{model_name} is a voice already; give the model that it changes")
     model = model_files.load(model_name)
-    voice.features(model, [(numpy.ones(model.window.length, dtype=numpy.float32), model.window.sample_rate)])
+    check_learner(model_name, model)
     return model
 
 
-def _without_path(name: str) -> str:
-    """A name as it is used in files, or nothing if it cannot be."""
+def check_learner(model_name: str, model: "Model") -> None:
+    """Check that a loaded model can learn a voice.
+
+    Raises:
+        ValueError: it is a voice itself, or does not show its features.
+    """
+    if model_files.file_of(model_name).suffix == voice.SUFFIX:
+        raise ValueError(f"{model_name} is a voice already; give the model that it changes")
+    voice.features(model, [(numpy.ones(model.window.length, dtype=numpy.float32), model.window.sample_rate)])
+
+
+def _stem(name: str) -> str:
+    """The file name of a voice without its suffix; empty if the name cannot be one."""
     return name.lower() if name.isalnum() and name.isascii() and len(name) <= MAX_NAME else ""
 
 

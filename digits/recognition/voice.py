@@ -50,7 +50,7 @@ class Voice:
             (examples, n_features).
         weights: of the examples in the shift of each log-probability, shape (examples, 11).
         model: name or path of the model file.
-        sha256: of that file.
+        sha256: SHA-256 of that file.
     """
 
     middle: Numbers
@@ -134,7 +134,7 @@ class PersonalModel:
 
 
 def sha256(path: Path) -> str:
-    """Of a model file, by which a voice knows its model."""
+    """SHA-256 of a model file, by which a voice recognises its model."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 

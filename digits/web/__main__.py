@@ -22,8 +22,7 @@ THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 
 def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    if {"-m", "--multirun"} & set(sys.argv[1:]):
-        sys.exit("digits web: -m and --multirun are only for digits train")
+    cli.refuse_multirun("digits web")
     cli.run(job, "digits web")
 
 
@@ -75,7 +74,7 @@ def configured(server: "Server") -> "uvicorn.Config":
         http=Connection,
         log_level="warning",
         ws_max_size=MAX_MESSAGE_BYTES,
-        ws_per_message_deflate=False,  # sound does not shrink
+        ws_per_message_deflate=False,  # sound hardly compresses
         limit_concurrency=2 * server.limits.streams + 100,
         timeout_graceful_shutdown=2,
         server_header=False,

@@ -10,7 +10,7 @@ from typing import Any
 from digits import settings
 from digits.live.prompt import Prompt
 from digits.live.recorder import Recorder
-from digits.live.voices import Lesson, Voices, learner
+from digits.live.voices import Lesson, Voices, check_learner
 from digits.recognition import model_files, voice
 from digits.recognition.recognizer import Recognizer
 from digits.web.stream import Stream
@@ -23,7 +23,7 @@ class RefusedError(Exception):
     """Something that a visitor may not do or send; the message says why.
 
     Args:
-        status: of HTTP.
+        status: the HTTP status code of the answer.
     """
 
     def __init__(self, reason: str, status: int = 400) -> None:
@@ -48,7 +48,7 @@ class Choices:
 
     @property
     def name(self) -> str:
-        """Of the model, without its folder."""
+        """File name of the model, without its folder."""
         return Path(self.model).name
 
     @property
@@ -63,7 +63,7 @@ class Choices:
         return self._voices
 
     def names(self) -> list[str] | None:
-        """Of the voices; None if visitors may not use them."""
+        """Names of the voices; None if visitors may not use them."""
         return None if self._voices is None else self._voices.names()
 
     def recognizer(self, query: Mapping[str, str]) -> Recognizer:
@@ -74,7 +74,7 @@ class Choices:
         """
         model, threshold = self.default.model, self.default.threshold
         if "threshold" in query:
-            threshold = probability(query["threshold"])
+            threshold = parse_threshold(query["threshold"])
         if "voice" in query:
             model = self.voices.load(query["voice"], model, self._sha256)  # type: ignore[arg-type]  # it was loaded from a file
         return Recognizer(self.default.window, model, threshold)
@@ -108,7 +108,7 @@ class Choices:
             raise RefusedError(f"somebody is teaching the voice {name} at this moment")
         if len(self.voices.names()) >= MAX_VOICES:
             raise RefusedError(f"there are {MAX_VOICES} voices already: delete one first")
-        learner(self.model)  # it would be a pity to find out in the end that it cannot
+        check_learner(self.model, self.default.model)  # type: ignore[arg-type]  # raises now, not after thirty answers
         with self.voices.session(name) as folder:
             stream.prompt = Prompt(Recorder(folder, name, stream.say), ROUNDS, stream.ask)
             stream.prompt.ask()
@@ -133,7 +133,7 @@ class Choices:
         self.voices.delete(name)
 
 
-def probability(value: Any) -> float:
+def parse_threshold(value: Any) -> float:
     """A visitor's threshold.
 
     Raises:
@@ -146,7 +146,7 @@ def probability(value: Any) -> float:
 
 
 def sentence(error: Exception) -> str:
-    """What a visitor may know of an error: nothing of this machine's folders."""
+    """An error's message for visitors, without the paths of this machine's folders."""
     if isinstance(error, OSError) and not isinstance(error, FileNotFoundError) and error.strerror:
         return f"this cannot be done on the server: {error.strerror}"
     return re.sub(r"\S*[/\\](?=[^/\\\s]+)", "", str(error))

@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from digits.recognition.recognizer import Recognizer
-from digits.web.choices import Choices, RefusedError, probability, sentence
+from digits.web.choices import Choices, RefusedError, parse_threshold, sentence
 from digits.web.metrics import Metrics
 from digits.web.stream import Message, Stream
 
@@ -50,7 +50,7 @@ class Ending:
 
 
 class Sockets:
-    """Accepts streams, up to a number, and leads them to their end; page/openapi.json documents their messages."""
+    """Accepts up to ``limits.streams`` streams and runs each until it ends; page/openapi.json documents their messages."""
 
     def __init__(self, choices: Choices, limits: Limits, metrics: Metrics) -> None:
         self.choices, self.limits, self.metrics = choices, limits, metrics
@@ -84,9 +84,9 @@ class Sockets:
         query = socket.query_params
         try:
             stream = self.choices.stream(query)
-            async with asyncio.timeout(self.limits.idle_s) as patience:
+            async with asyncio.timeout(self.limits.idle_s) as timeout:
                 with self.choices.teaching(stream, query) as teach:
-                    await self._lead(socket, stream, patience)
+                    await self._answer_all(socket, stream, timeout)
                     if teach and stream.prompt and stream.prompt.complete:
                         lesson = await run_in_threadpool(teach)
                         await self._send(socket, [{"type": "enrolled", **lesson.facts()}])
@@ -98,20 +98,20 @@ class Sockets:
             return Ending(NORMAL, "left")
         return Ending(NORMAL, "ended")
 
-    async def _lead(self, socket: WebSocket, stream: Stream, patience: asyncio.Timeout) -> None:
-        """From the first message to the last; each that comes renews the patience, within which its answers must be taken."""
+    async def _answer_all(self, socket: WebSocket, stream: Stream, timeout: asyncio.Timeout) -> None:
+        """Answer all messages. Each one restarts the timeout, within which its answers must be read and the next must come."""
         about = {"type": "ready", "model": self.choices.name, "threshold": stream.recognizer.threshold}
         await self._send(socket, [about])
         async for content in self._received(socket, stream):
-            self._renew(patience)
+            self._renew(timeout)
             await self._send(socket, stream.finish() if content is None else stream.feed(content))
             if stream.prompt and stream.prompt.done:
                 return
 
-    def _renew(self, patience: asyncio.Timeout) -> None:
-        now, ends = asyncio.get_running_loop().time(), patience.when()
+    def _renew(self, timeout: asyncio.Timeout) -> None:
+        now, ends = asyncio.get_running_loop().time(), timeout.when()
         if ends is None or ends - now < 0.9 * self.limits.idle_s:  # not for every message, which would cost more than the rest
-            patience.reschedule(now + self.limits.idle_s)
+            timeout.reschedule(now + self.limits.idle_s)
 
     async def _received(self, socket: WebSocket, stream: Stream) -> AsyncIterator[bytes | None]:
         """Sound, and None at its end; settings that come in between are applied."""
@@ -140,12 +140,12 @@ class Sockets:
 
 
 def _apply(text: str, recognizer: Recognizer) -> bool:
-    """Apply a visitor's wish; whether it is that the stream ends."""
+    """Apply a text message of a visitor; returns True if it ends the stream."""
     with contextlib.suppress(ValueError, RecursionError):
-        wish = json.loads(text)
-        if wish == {"end": True}:
+        message = json.loads(text)
+        if message == {"end": True}:
             return True
-        if isinstance(wish, dict) and wish.keys() == {"threshold"}:
-            recognizer.threshold = probability(wish["threshold"])
+        if isinstance(message, dict) and message.keys() == {"threshold"}:
+            recognizer.threshold = parse_threshold(message["threshold"])
             return False
     raise RefusedError('a text must be {"threshold": NUMBER} or {"end": true}')

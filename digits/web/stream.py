@@ -24,8 +24,8 @@ Message = dict[str, Any]  # with a "type", ready for JSON
 MAX_BLOCK_S = 1.0
 MAX_RATE_HZ = 192_000
 SHOWN_DB = 60.0  # of a log-mel picture, below its loudest value; as in digits.features.LogMel
-GAP_S = 2.0  # by how much a block may come late; more is sound that was never sent
-DRIFT = 1e-3  # by how much a sound card's clock may run slower than ours; a thousandth is ten times what is common
+GAP_S = 2.0  # a block that is later than this follows sound that was never sent
+DRIFT = 1e-3  # how much slower than ours a sound card's clock may run; ten times what is common
 
 
 class Stream:
@@ -66,7 +66,7 @@ class Stream:
 
     @property
     def seconds(self) -> float:
-        """Of sound that has come in."""
+        """Seconds of sound that have come in."""
         return self._meter.samples / self.sample_rate
 
     @property
@@ -119,7 +119,7 @@ class Stream:
             self.prompt(word, heard)
 
     def _waited_s(self, samples: int) -> float:
-        """How much later this block came than if all had come as fast as the fastest so far."""
+        """How late this block is, compared with the most punctual one so far."""
         length_s = samples / self.sample_rate
         began = self.clock() - self.seconds - length_s
         self._began = began if began > self._began + GAP_S else min(self._began + DRIFT * length_s, began)
